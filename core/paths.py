@@ -1,0 +1,105 @@
+"""Where things live, and how they get there in one piece.
+
+`PLAYGROUND_HOME` is the folder that holds `models/`; the project's root where unset.
+"""
+
+import contextlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from core.errors import PlaygroundError, RequestError
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+ASSETS = PROJECT_ROOT / "assets"
+STARTER_NAME = "smollm2-135m-instruct"
+
+# A name is a folder's name on every system, and never a path.
+SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+def home() -> Path:
+    return Path(os.environ.get("PLAYGROUND_HOME") or PROJECT_ROOT).expanduser().resolve()
+
+
+def base_dir() -> Path:
+    return home() / "models" / "base"
+
+
+def finetuned_dir() -> Path:
+    return home() / "models" / "finetuned"
+
+
+def logs_dir() -> Path:
+    return home() / "models" / "logs"
+
+
+def ensure_home() -> None:
+    """Make the folders, for their owner alone, and prove that they can be written."""
+    for folder in (base_dir(), finetuned_dir(), logs_dir()):
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if os.access(folder, os.W_OK):
+                continue
+            reason = "it is read-only"
+        except OSError as error:
+            reason = error.strerror or "it is not a folder"
+        raise PlaygroundError(
+            f"{folder} cannot be written ({reason}). Make it writable, or set PLAYGROUND_HOME to a folder of yours."
+        )
+
+
+def check_name(name: object, what: str = "run") -> str:
+    """The name itself where it is a plain slug; RequestError where it is anything else."""
+    if isinstance(name, str) and SLUG.fullmatch(name) and ".." not in name:
+        return name
+    shown = repr(name)[:60]
+    raise RequestError(
+        f"{shown} is not a usable name for a {what}: take up to 64 lower-case letters, digits, '-', '_' and '.', "
+        "starting with a letter or digit."
+    )
+
+
+def run_dir(name: str) -> Path:
+    """A run's folder; links are not followed, so no name leads out of `finetuned/`."""
+    folder = finetuned_dir() / check_name(name)
+    if folder.is_symlink():
+        raise RequestError(f"The run '{name}' is a link, and links inside models/finetuned are not followed.")
+    return folder
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, flushed and renamed onto it when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    aside = Path(name)
+    try:
+        yield aside
+        with aside.open("rb+") as file:
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with writing(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The file's value, or None where it is absent or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

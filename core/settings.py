@@ -1,0 +1,224 @@
+"""Every number that a person may turn, declared once.
+
+The sliders, the flags, the YAML and the checks all come from the tables below. A setting's
+default may differ by method and by the size of the base, so it is asked for by `defaults`.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any, Self
+
+from core.errors import SettingError
+
+
+class Method(StrEnum):
+    SFT = "sft"
+    DPO = "dpo"
+
+
+class Size(StrEnum):
+    """Bases under half a billion parameters want larger steps than 7B ones."""
+
+    SMALL = "small"
+    LARGE = "large"
+
+
+SMALL_BELOW_PARAMETERS = 500_000_000
+
+# The TRL losses that make sense on pairs alone; each may carry the SFT term on the chosen reply.
+LOSSES = tuple(loss + term for loss in ("sigmoid", "ipo", "hinge", "apo_zero", "sigmoid_norm") for term in ("", "+sft"))
+TARGETS = ("all-linear", "attention")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One tunable value: what it may be, in what unit, and what it means."""
+
+    name: str
+    label: str
+    default: Any
+    help: str
+    low: float = -math.inf
+    high: float = math.inf
+    step: float | None = None
+    unit: str = ""
+    choices: tuple[str, ...] = ()
+    methods: tuple[Method, ...] = (Method.SFT, Method.DPO)
+    is_simple: bool = False
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    def range_text(self) -> str:
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        if isinstance(self.default, bool):
+            return "true or false"
+        kind = "a whole number" if isinstance(self.default, int) else "a number"
+        return f"{kind} from {self.low:g} to {self.high:g}" + (f" {self.unit}" if self.unit else "")
+
+    def check(self, value: Any) -> Any:
+        """`value` in the setting's own type; SettingError where it is anything else."""
+        converted = self._convert(value)
+        if converted is None:
+            raise SettingError(f"{self.label} must be {self.range_text()}, not {str(value)[:40]!r}.")
+        return converted
+
+    def _convert(self, value: Any) -> Any:
+        if self.choices:
+            return value if isinstance(value, str) and value in self.choices else None
+        if isinstance(self.default, bool):
+            return {"true": True, "false": False}.get(str(value).lower())
+        if isinstance(value, bool):
+            return None
+        try:
+            number = float(value)
+        except (TypeError, ValueError, OverflowError):
+            return None
+        if not math.isfinite(number) or not self.low <= number <= self.high:
+            return None
+        if isinstance(self.default, int):
+            return int(number) if number == int(number) else None
+        return number
+
+
+def _table(*settings: Setting) -> dict[str, Setting]:
+    return {setting.name: setting for setting in settings}
+
+
+DPO_ONLY = (Method.DPO,)
+
+TRAINING = _table(
+    Setting("learning_rate", "Learning rate", 1e-5, "How far each step moves the adapter. Too high wrecks the "
+            "model, too low changes nothing.", 1e-7, 1e-2, is_simple=True),
+    Setting("beta", "Beta", 0.1, "How closely the policy is held to its reference: higher keeps it nearer.",
+            0.01, 1.0, 0.01, methods=DPO_ONLY, is_simple=True),
+    Setting("loss", "Loss", "sigmoid", "The preference loss. '+sft' also teaches the chosen reply itself, which "
+            "changes what a small model says.", choices=LOSSES, methods=DPO_ONLY),
+    Setting("epochs", "Passes", 1, "How often the whole data is gone through.", 1, 20, 1, is_simple=True),
+    Setting("batch_size", "Batch size", 1, "Pairs (or texts) computed at once; costs memory.", 1, 64, 1, "rows"),
+    Setting("accumulation", "Accumulation", 8, "Batches added up before each step; costs time, no memory.",
+            1, 128, 1, "batches"),
+    Setting("max_length", "Max length", 512, "Prompt and reply together; what is longer is cut at the end.",
+            32, 8192, 32, "tokens"),
+    Setting("lora_rank", "LoRA rank", 16, "The adapter's width: more can learn more and costs memory.", 1, 256, 1),
+    Setting("lora_alpha", "LoRA alpha", 32, "The adapter's weight is alpha divided by rank.", 1, 512, 1),
+    Setting("lora_dropout", "LoRA dropout", 0.0, "Share of the adapter's inputs left out at random.", 0.0, 0.9, 0.01),
+    Setting("target_modules", "Target modules", "all-linear", "Which layers the adapter sits on.", choices=TARGETS),
+    Setting("warmup", "Warm-up", 0.1, "Share of the steps over which the learning rate rises.", 0.0, 0.9, 0.01),
+    Setting("seed", "Seed", 42, "The same seed and data give the same adapter.", 0, 2**31 - 1, 1),
+    Setting("gradient_checkpointing", "Gradient checkpointing", False, "Computes activations twice: less memory, "
+            "about a third slower."),
+    Setting("checkpoint_every", "Checkpoint every", 20, "A run that is cut off goes on from its last checkpoint.",
+            1, 100_000, 1, "steps"),
+)  # fmt: skip
+
+# Small: measured on the starter model, see DECISIONS.md. Large: the usual LoRA recipe for a 7B base.
+DEFAULTS: dict[tuple[Method, Size], dict[str, Any]] = {
+    (Method.DPO, Size.SMALL): {"learning_rate": 2e-4, "loss": "sigmoid+sft", "epochs": 2, "batch_size": 4,
+                               "accumulation": 1},
+    (Method.SFT, Size.SMALL): {"learning_rate": 2e-4, "epochs": 2, "batch_size": 4, "accumulation": 1},
+    (Method.DPO, Size.LARGE): {"learning_rate": 1e-5, "loss": "sigmoid"},
+    (Method.SFT, Size.LARGE): {"learning_rate": 1e-4},
+}  # fmt: skip
+
+DATA = _table(
+    Setting("limit", "Rows", 1000, "How many rows are read for training, from the first on.", 8, 1_000_000, 1, "rows"),
+    Setting("held_out", "Held out", 200, "Rows kept from training to measure on; 0 for none.", 0, 100_000, 1, "rows"),
+)
+# Unless told, a quarter of what was read is held out, and never more than the table's default.
+HELD_OUT_SHARE = 0.25
+MIN_USABLE_ROWS = 8
+
+DECODING = _table(
+    Setting("max_new_tokens", "Longest response", 512, "A response is cut here, and marked as cut.", 1, 4096, 1,
+            "tokens"),
+    Setting("temperature", "Temperature", 0.7, "0 always says the likeliest; higher is more varied.", 0.0, 2.0, 0.05),
+    Setting("top_p", "Top p", 0.9, "Only the likeliest words that make up this share are drawn from.", 0.05, 1.0, 0.05),
+)  # fmt: skip
+
+TRAIT_MAX_NEW_TOKENS = 128
+
+JUDGE = _table(
+    Setting("judge_attempts", "Attempts", 4, "How often one call is tried; a 429 uses up none.", 1, 20, 1),
+    Setting("judge_total_wait_s", "Total wait", 600, "The longest that one verdict may take.", 1, 86_400, 1, "s"),
+    Setting("judge_timeout_s", "Call time-out", 60, "The longest that one call may take.", 10, 600, 1, "s"),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A run's settings, all checked. Those that the method does not use stay at their defaults."""
+
+    learning_rate: float
+    beta: float
+    loss: str
+    epochs: int
+    batch_size: int
+    accumulation: int
+    max_length: int
+    lora_rank: int
+    lora_alpha: int
+    lora_dropout: float
+    target_modules: str
+    warmup: float
+    seed: int
+    gradient_checkpointing: bool
+    checkpoint_every: int
+
+    @classmethod
+    def of(cls, method: Method, size: Size, values: Mapping[str, Any] | None = None) -> Self:
+        """The method's defaults with `values` over them; SettingError names what is unknown or out of range."""
+        values = {name: value for name, value in (values or {}).items() if value is not None}
+        reject_unknown(values, TRAINING)
+        merged = defaults(method, size) | values
+        return cls(**{field.name: TRAINING[field.name].check(merged[field.name]) for field in fields(cls)})
+
+    def as_dict(self, method: Method) -> dict[str, Any]:
+        """Only what `method` uses."""
+        return {name: value for name, value in asdict(self).items() if method in TRAINING[name].methods}
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How responses are drawn. `temperature` 0 is greedy, whatever the rest."""
+
+    max_new_tokens: int = DECODING["max_new_tokens"].default
+    temperature: float = DECODING["temperature"].default
+    top_p: float = DECODING["top_p"].default
+    seed: int = 0
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """Checked against the table; SettingError as a sentence."""
+        seed = TRAINING["seed"].check(values.pop("seed", 0))
+        reject_unknown(values, DECODING)
+        return cls(seed=seed, **{name: DECODING[name].check(value) for name, value in values.items()})
+
+
+def defaults(method: Method, size: Size) -> dict[str, Any]:
+    """Every training setting's default for this method on a base of this size."""
+    return {name: setting.default for name, setting in TRAINING.items()} | DEFAULTS[method, size]
+
+
+def used_by(method: Method) -> list[Setting]:
+    return [setting for setting in TRAINING.values() if method in setting.methods]
+
+
+def reject_unknown(names: Iterable[str], table: Mapping[str, Setting]) -> None:
+    unknown = sorted(set(names) - set(table))
+    if unknown:
+        raise SettingError(f"There is no setting named '{unknown[0]}'. There are: {', '.join(table)}.")
+
+
+def parse_method(value: object) -> Method:
+    if isinstance(value, str) and value in set(Method):
+        return Method(value)
+    raise SettingError(f"Method must be one of {', '.join(Method)}, not {str(value)[:40]!r}.")
+
+
+def size_of(num_parameters: int) -> Size:
+    return Size.SMALL if num_parameters < SMALL_BELOW_PARAMETERS else Size.LARGE
