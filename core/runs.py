@@ -1,0 +1,217 @@
+"""A run on disk: its configuration, its status and its metrics, and the list of all of them.
+
+Written by the process that trains, read by anyone at any time; nothing here knows of torch.
+A run that says it is running while its process is gone is interrupted, whatever it says.
+"""
+
+import datetime
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from core import paths
+from core.errors import RequestError
+from core.settings import Method
+
+
+class RunStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+
+
+class Phase(StrEnum):
+    READING = "reading data"
+    TOKENISING = "tokenising"
+    REFERENCE = "reference pass"
+    TRAINING = "training"
+    EVALUATING = "evaluating"
+    TRAIT = "counting the trait"
+    SAVING = "saving"
+
+
+ALIVE = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSED)
+RESUMABLE = (RunStatus.STOPPED, RunStatus.INTERRUPTED, RunStatus.FAILED)
+KILLED = "The process that trained it ended before it was done. Resume goes on from the last checkpoint."
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `status.json` holds. Times are ISO 8601 with their offset, `eta_s` seconds."""
+
+    name: str
+    method: str = ""
+    status: RunStatus = RunStatus.QUEUED
+    phase: str = ""
+    phase_done: int = 0
+    phase_total: int = 0
+    step: int = 0
+    steps: int = 0
+    eta_s: float | None = None
+    reason: str = ""
+    base: str = ""
+    dataset: str = ""
+    created_at: str = ""
+    updated_at: str = ""
+    pid: int = 0
+    pid_started: float = 0.0
+    note: str = ""
+    result: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_alive(self) -> bool:
+        return self.status in ALIVE
+
+
+def now() -> str:
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def create(method: Method, name: str = "", **known: Any) -> Run:
+    """A new run's folder with its first status; RequestError where the name is taken."""
+    paths.ensure_home()
+    if name:
+        folder = paths.run_dir(name)
+        if folder.exists():
+            raise RequestError(f"There is a run named '{name}' already. Take another name, or resume it.")
+        folder.mkdir(mode=0o700)
+        return write(Run(name=name, method=method, created_at=now(), **known))
+    return create(method, _free_name(method), **known)
+
+
+def _free_name(method: Method) -> str:
+    stem = f"{method}-{datetime.datetime.now():%m%d-%H%M}"
+    taken = {folder.name for folder in paths.finetuned_dir().iterdir()}
+    return next(n for n in (stem, *(f"{stem}-{i}" for i in range(2, 10_000))) if n not in taken)
+
+
+def write(run: Run, **changes: Any) -> Run:
+    """The run with `changes`, stamped with this process and time, on disk in one piece."""
+    me = psutil.Process()
+    run = replace(run, **changes, updated_at=now(), pid=me.pid, pid_started=me.create_time())
+    paths.write_json(paths.run_dir(run.name) / "status.json", asdict(run))
+    return run
+
+
+def read_run(name: str) -> Run:
+    """The run as it stands; RequestError where there is none of that name."""
+    folder = paths.run_dir(name)
+    if not folder.is_dir():
+        raise RequestError(f"No run named '{name}'. There are: {', '.join(_names()) or 'none yet'}.")
+    raw = paths.read_json(folder / "status.json")
+    known = {f.name for f in fields(Run)}
+    try:
+        run = Run(**{k: v for k, v in raw.items() if k in known} | {"name": name, "status": RunStatus(raw["status"])})
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return Run(name=name, status=RunStatus.FAILED, reason="Its status.json is damaged.")
+    if run.is_alive and not _is_running(run.pid, run.pid_started):
+        return replace(run, status=RunStatus.INTERRUPTED, reason=KILLED, eta_s=None)
+    return run
+
+
+def _is_running(pid: int, started: float) -> bool:
+    # A pid alone may have been given to another process since.
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - started) < 2 and process.status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, ValueError):
+        return False
+
+
+def _names() -> list[str]:
+    root = paths.finetuned_dir()
+    if not root.is_dir():
+        return []
+    folders = (f for f in root.iterdir() if f.is_dir() and not f.is_symlink() and paths.SLUG.fullmatch(f.name))
+    return [f.name for f in sorted(folders, key=lambda f: f.stat().st_ctime, reverse=True)]
+
+
+def list_runs() -> list[Run]:
+    """Newest first; a folder without a status of a run's is none."""
+    runs = [read_run(name) for name in _names() if (paths.run_dir(name) / "status.json").exists()]
+    return sorted(runs, key=lambda run: run.created_at, reverse=True)
+
+
+def current_run() -> Run | None:
+    return next((run for run in list_runs() if run.is_alive), None)
+
+
+def adapter_dir(name: str) -> Path:
+    return paths.run_dir(name) / "adapter"
+
+
+def list_adapters() -> list[str]:
+    """Names of the finished adapters, newest first."""
+    return [name for name in _names() if (adapter_dir(name) / "adapter_config.json").is_file()]
+
+
+def read_metrics(name: str) -> list[dict[str, Any]]:
+    """One row a logged step, in TRL's names; a torn or damaged line is skipped."""
+    path = paths.run_dir(name) / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    return [row for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if (row := _row(line))]
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and "step" in row else None
+
+
+def append_metrics(name: str, row: Mapping[str, Any]) -> None:
+    with (paths.run_dir(name) / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(dict(row)) + "\n")
+
+
+def cut_metrics(name: str, step: int) -> None:
+    """Forget the rows after `step`: a resumed run logs them anew."""
+    kept = [json.dumps(row) for row in read_metrics(name) if row["step"] <= step]
+    paths.write_text(paths.run_dir(name) / "metrics.jsonl", "".join(line + "\n" for line in kept))
+
+
+def log(name: str, text: str) -> None:
+    """One line for people in the run's log."""
+    with (paths.run_dir(name) / "log.txt").open("a", encoding="utf-8") as file:
+        file.write(f"{now()} {text}\n")
+
+
+def write_config(name: str, config: Mapping[str, Any]) -> None:
+    text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+    paths.write_text(paths.run_dir(name) / "run.yaml", text)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A run.yaml's values; RequestError where it cannot be read."""
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RequestError(f"{path} is not a readable run.yaml ({type(error).__name__}).") from error
+    if not isinstance(config, dict):
+        raise RequestError(f"{path} holds no settings: a run.yaml is a list of 'name: value' lines.")
+    return config
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in a folder as durable as their files; a no-op where folders cannot be opened."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
