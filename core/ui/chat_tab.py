@@ -1,0 +1,197 @@
+"""The Chat tab: talk to base, to an adapter, or to both side by side, while a run goes on if you like.
+
+Parses, asks the engine through `Streams`, shows. What was said lives in the session's state alone.
+"""
+
+import secrets
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from gradio.components import Component
+
+from core import runs
+from core.errors import RequestError
+from core.settings import Decoding
+from core.ui import chat_views as views
+from core.ui import sampling
+from core.ui.chat_views import BASE, Shown, Talks
+from core.ui.notices import shows_errors
+from core.ui.parts import Part, changes, components
+from core.ui.streams import Column, Streams
+
+if TYPE_CHECKING:
+    from core.client import EngineClient
+    from core.ui.page import Page
+
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+PANE_HEIGHT = "max(260px, calc(100vh - 470px))"
+
+
+class ChatTab:
+    def __init__(self, client: "EngineClient") -> None:
+        self.client = client
+        self.streams = Streams(client)
+        self.arrivals: list[Component] = []
+
+    def build(self) -> None:
+        self.talks = gr.State(Talks())
+        self.seen = gr.State(None)
+        with gr.Row(equal_height=True):
+            self.shown = gr.Radio(
+                [("Base", Shown.BASE), ("Tuned", Shown.TUNED), ("Both, side by side", Shown.BOTH)],
+                value=Shown.BOTH, label="Talk to", elem_id="chat-shown", scale=3,
+            )  # fmt: skip
+            self.adapter = gr.Dropdown([], label="Adapter", elem_id="chat-adapter", scale=2, interactive=True)
+        with gr.Row(equal_height=True):
+            self.base_column, self.base_pane, self.base_caption = self._build_pane(BASE, "chat-base")
+            self.tuned_column, self.tuned_pane, self.tuned_caption = self._build_pane("tuned", "chat-tuned")
+        self.notice = gr.Markdown("", elem_id="chat-notice")
+        self._build_input()
+        with gr.Row():
+            with gr.Accordion("System prompt", open=False):
+                self.system = gr.Textbox(
+                    lines=3, max_lines=8, show_label=False, container=False, elem_id="chat-system",
+                    placeholder="Who the model is to be, and how it is to answer. Empty for none.",
+                )  # fmt: skip
+            with gr.Accordion("Sampling", open=False):
+                self.sampling = sampling.sliders()
+        self.parts = [
+            Part(self.adapter, lambda value: gr.update(choices=list(value[0]), value=value[1])),
+            Part(self.tuned_pane, lambda value: gr.update(label=value)),
+            Part(self.send, lambda value: gr.update(value=value or "Send", interactive=not value)),
+            Part(self.notice, lambda value: value),
+        ]
+        self.arrivals = components(self.seen, self.parts)
+
+    def _build_pane(self, label: str, elem_id: str) -> tuple[gr.Column, gr.Chatbot, gr.Markdown]:
+        with gr.Column(min_width=320) as column:
+            pane = gr.Chatbot(
+                label=label, elem_id=elem_id, height=PANE_HEIGHT, render_markdown=False, latex_delimiters=[],
+                buttons=[], feedback_options=None, layout="bubble", placeholder="Nothing said yet. Ask something below.",
+            )  # fmt: skip
+            caption = gr.Markdown("", elem_id=f"{elem_id}-caption", elem_classes="caption")
+        return column, pane, caption
+
+    def _build_input(self) -> None:
+        with gr.Row(equal_height=True):
+            self.message = gr.Textbox(
+                lines=2, max_lines=6, show_label=False, label="Message", container=False, elem_id="chat-message",
+                placeholder="Write a message. Enter sends it, Shift and Enter starts a new line.", scale=8,
+            )  # fmt: skip
+            self.send = gr.Button("Send", variant="primary", elem_id="chat-send", scale=2, min_width=110)
+            self.stop = gr.Button("Stop", variant="stop", elem_id="chat-stop", scale=1, min_width=80, interactive=False)
+        with gr.Row():
+            self.retry = gr.Button("Retry the last answer", size="sm", elem_id="chat-retry")
+            self.clear = gr.Button("Clear", size="sm", elem_id="chat-clear")
+
+    def wire(self, app: "Page") -> None:
+        chosen: list[Component] = [self.shown, self.adapter]
+        panes = [self.base_pane, self.tuned_pane, self.base_caption, self.tuned_caption]
+        spoken = [self.talks, *panes, self.message, self.stop]
+        said = gr.on(
+            [self.send.click, self.message.submit], self.say, [self.message, self.talks, *chosen, self.system],
+            spoken, inputs_kwargs=self.sampling, concurrency_limit=8, **QUIET,
+        )  # fmt: skip
+        again = self.retry.click(
+            self.say_again, [self.talks, *chosen, self.system], spoken, inputs_kwargs=self.sampling,
+            concurrency_limit=8, **QUIET,
+        )  # fmt: skip
+        for spoke in (said, again):
+            spoke.then(self.rest, None, self.stop, **QUIET)
+        self.stop.click(self.halt, None, self.stop, **QUIET)
+        self.clear.click(self.forget, [self.talks, *chosen], [self.talks, *panes], **QUIET)
+        gr.on(
+            [self.shown.input, self.adapter.input], self.turn_to, [self.talks, *chosen],
+            [*panes, self.base_column, self.tuned_column], **QUIET,
+        )  # fmt: skip
+        looked = [self.seen, *chosen]
+        app.demo.load(self.view, looked, self.arrivals, **QUIET)
+        app.timer.tick(self.view, looked, self.arrivals, **QUIET)
+        gr.on([self.shown.input, self.adapter.input], self.view, looked, self.arrivals, **QUIET)
+
+    def arrive(self, adapter: str = "") -> Any:
+        """The choices as they are now, with `adapter` chosen where one is named."""
+        return self._view(None, Shown.BOTH, adapter or None)
+
+    @shows_errors
+    def view(self, seen: list[Any] | None, shown: str, adapter: str | None) -> Any:
+        """Everything outside the panes as things stand."""
+        return self._view(seen, shown, adapter)
+
+    def _view(self, seen: list[Any] | None, shown: str, adapter: str | None) -> Any:
+        state, adapters = self.client.state(), runs.list_adapters()
+        chosen = adapter if adapter in adapters else next(iter(adapters), None)
+        values = [
+            (tuple(adapters), chosen),
+            chosen or "tuned",
+            views.why_not_send(state, shown, adapters),
+            views.STANDS_STILL if state.run else "" if adapters else views.NO_ADAPTER,
+        ]
+        return changes(self.parts, values, seen)
+
+    @shows_errors
+    def say(
+        self, text: str, talks: Talks, shown: str, adapter: str | None, system: str, request: gr.Request,
+        **sampling: float,
+    ) -> Iterator[Any]:  # fmt: skip
+        names = views.contenders(shown, adapter, runs.list_adapters())
+        if not text.strip():
+            raise RequestError("Write a message first.")
+        yield from self._answer(talks.said(names, text.strip()), names, system, sampling, request)
+
+    @shows_errors
+    def say_again(
+        self, talks: Talks, shown: str, adapter: str | None, system: str, request: gr.Request, **sampling: float
+    ) -> Iterator[Any]:
+        names = views.contenders(shown, adapter, runs.list_adapters())
+        talks, asked = talks.without_last_response(names)
+        yield from self._answer(talks, asked, system, sampling, request)
+
+    def _answer(
+        self, talks: Talks, names: list[str], system: str, sampling: dict[str, Any], request: gr.Request
+    ) -> Iterator[Any]:
+        decoding = Decoding.of(seed=secrets.randbelow(2**31), **sampling)
+        yield self._painted(talks, dict.fromkeys(names, Column())) | {
+            self.message: "", self.stop: gr.update(value="Stop", interactive=True)
+        }  # fmt: skip
+        session = request.session_hash or ""
+        for columns in self.streams.run(session, talks.turns(names, system), decoding):
+            said = dict(zip(names, columns, strict=True))
+            yield self._painted(talks.answered({name: column.text for name, column in said.items()}), said)
+
+    def _painted(self, talks: Talks, columns: dict[str, Column]) -> dict[Component, Any]:
+        """The panes of those who answer; the state with them, so that what was said outlives a Stop."""
+        updates: dict[Component, Any] = {self.talks: talks}
+        for name, column in columns.items():
+            pane, caption = self._pane(name)
+            is_waiting = not column.text and column.response is None and not column.is_stopped
+            updates |= {pane: views.as_blocks(talks.of(name), is_waiting), caption: views.caption(column)}
+        return updates
+
+    def _pane(self, name: str) -> tuple[Component, Component]:
+        return (self.base_pane, self.base_caption) if name == BASE else (self.tuned_pane, self.tuned_caption)
+
+    def halt(self, request: gr.Request) -> Any:
+        self.streams.stop(request.session_hash or "")
+        return gr.update(value="Stopping", interactive=False)
+
+    def rest(self) -> Any:
+        return gr.update(value="Stop", interactive=False)
+
+    @shows_errors
+    def forget(self, talks: Talks, shown: str, adapter: str | None, request: gr.Request) -> Any:
+        """Only what is on the screen is cleared."""
+        self.streams.stop(request.session_hash or "")
+        talks = talks.without(views.contenders(shown, adapter, runs.list_adapters()))
+        return [talks, *self._panes(talks, adapter)]
+
+    @shows_errors
+    def turn_to(self, talks: Talks, shown: str, adapter: str | None, request: gr.Request) -> Any:
+        """Other panes, each with its own conversation."""
+        self.streams.stop(request.session_hash or "")
+        is_base, is_tuned = shown != Shown.TUNED, shown != Shown.BASE
+        return [*self._panes(talks, adapter), gr.update(visible=is_base), gr.update(visible=is_tuned)]
+
+    def _panes(self, talks: Talks, adapter: str | None) -> list[Any]:
+        return [views.as_blocks(talks.of(BASE)), views.as_blocks(talks.of(adapter or "")), "", ""]

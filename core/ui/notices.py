@@ -1,0 +1,112 @@
+"""What the page says when something goes wrong or is still empty.
+
+Turns errors into notices; knows no tab. A sentence of ours is shown as it is, anything else is a
+surprise: the person gets an id, and the log gets the redacted details under it.
+"""
+
+import functools
+import inspect
+import logging
+import secrets
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any, ParamSpec
+
+import gradio as gr
+
+from core.errors import (
+    AdapterError,
+    BusyError,
+    Cancelled,
+    DataError,
+    EngineDied,
+    JudgeError,
+    ModelError,
+    NonFiniteLoss,
+    OutOfMemory,
+    PlaygroundError,
+    RequestError,
+    SettingError,
+)
+from core.ui.views import as_text
+
+P = ParamSpec("P")
+
+log = logging.getLogger("playground.page")
+
+NOTICE_S = 12
+
+# The nearest kind names the notice; the order is from the particular to the general.
+TITLES: dict[type[PlaygroundError], str] = {
+    SettingError: "A setting is out of range",
+    DataError: "This data cannot be used",
+    ModelError: "This model cannot be used",
+    AdapterError: "This adapter cannot be used",
+    BusyError: "Something else is going on",
+    JudgeError: "The judge cannot be asked",
+    OutOfMemory: "Out of memory",
+    NonFiniteLoss: "The training diverged",
+    EngineDied: "The engine stopped",
+    Cancelled: "Stopped",
+    RequestError: "Nothing was started",
+    PlaygroundError: "It did not work",
+}
+
+
+def shows_errors(handler: Callable[P, Any]) -> Callable[P, Any]:
+    """A handler (or a generator of a handler) whose errors become notices and change nothing else."""
+    if inspect.isgeneratorfunction(handler):
+
+        @functools.wraps(handler)
+        def stream(*args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
+            try:
+                yield from handler(*args, **kwargs)
+            except Exception as error:
+                show(error)
+                yield gr.skip()
+
+        return stream
+
+    @functools.wraps(handler)
+    def answer(*args: P.args, **kwargs: P.kwargs) -> Any:
+        try:
+            return handler(*args, **kwargs)
+        except Exception as error:
+            show(error)
+            return gr.skip()
+
+    return answer
+
+
+def show(error: Exception) -> None:
+    """One notice on the page; for a surprise also one entry in the log."""
+    if isinstance(error, PlaygroundError):
+        gr.Warning(as_text(str(error)), duration=NOTICE_S, title=title_of(error))
+        return
+    gr.Warning(as_text(record(error)), duration=NOTICE_S, title="Something unexpected happened")
+
+
+def title_of(error: PlaygroundError) -> str:
+    return next(title for kind, title in TITLES.items() if isinstance(error, kind))
+
+
+def record(error: Exception) -> str:
+    """Log a surprise under a fresh id, redacted; returns the sentence that may be shown."""
+    number = secrets.token_hex(4)
+    details = "".join(traceback.format_exception(error))
+    log.error("%s %s", number, _redacted(details))
+    return (
+        f"The page met an error of its own and changed nothing. Try again; the details are in "
+        f"models/logs/page.log under {number}."
+    )
+
+
+def _redacted(text: str) -> str:
+    from core.redact import redact
+
+    return redact(text)
+
+
+def empty(what: str, then: str) -> str:
+    """An empty state in Markdown: what is not there yet, and what to do about it."""
+    return f"**{what}** {then}"

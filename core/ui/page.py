@@ -1,0 +1,128 @@
+"""The page: a header that is on every tab, and the three tabs.
+
+Knows the tabs only as things that build themselves, are led to with an adapter, and may lead to each other.
+"""
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import gradio as gr
+from gradio.components import Component
+
+from core import runs
+from core.ui import views
+from core.ui.chat_tab import ChatTab
+from core.ui.compare_tab import CompareTab
+from core.ui.notices import shows_errors
+from core.ui.parts import Part, changes, components
+from core.ui.train_tab import TrainTab
+
+if TYPE_CHECKING:
+    from core.client import EngineClient
+
+LOOK_EVERY_S = 1.0
+TITLE = "Preference Playground"
+
+# The choice of light or dark is this browser's own, and is in force before anything is painted.
+HEAD = """
+<meta name="color-scheme" content="light dark">
+<script>
+  const wish = localStorage.getItem("playground-theme");
+  const isDark = wish ? wish === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  addEventListener("DOMContentLoaded", () => document.body.classList.toggle("dark", isDark));
+</script>
+"""
+TOGGLE = """() => {
+  const isDark = document.body.classList.toggle("dark");
+  localStorage.setItem("playground-theme", isDark ? "dark" : "light");
+}"""
+
+
+class Tab(Protocol):
+    """`arrivals` are the components that `arrive` updates when the tab is opened; with an adapter's name it
+    is to be chosen there, with an empty one what is chosen stays and the choices are fresh."""
+
+    arrivals: list[Component]
+
+    def build(self) -> None: ...
+    def wire(self, app: "Page") -> None: ...
+    def arrive(self, adapter: str = "") -> Any: ...
+
+
+class Page:
+    """`tabs`, `timer` and `demo` are for the tabs to hang their events on, in `wire`."""
+
+    demo: gr.Blocks
+    tabs: gr.Tabs
+    timer: gr.Timer
+
+    def __init__(self, client: "EngineClient") -> None:
+        self.client = client
+        self.train = TrainTab(client)
+        self.compare = CompareTab(client)
+        self.chat = ChatTab(client)
+
+    def build(self) -> gr.Blocks:
+        with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as self.demo:
+            self._build_header()
+            self.timer = gr.Timer(LOOK_EVERY_S)
+            with gr.Tabs(selected="train", elem_id="tabs") as self.tabs:
+                self._opened = [
+                    self._build_tab("Train", "train", self.train),
+                    self._build_tab("Compare", "compare", self.compare),
+                    self._build_tab("Chat", "chat", self.chat),
+                ]
+            self._wire()
+        return self.demo
+
+    def _build_tab(self, title: str, tab_id: str, tab: Tab) -> gr.Tab:
+        with gr.Tab(title, id=tab_id) as opened:
+            tab.build()
+        return opened
+
+    def _build_header(self) -> None:
+        with gr.Row(elem_id="header", equal_height=True):
+            gr.Markdown(f"# {TITLE}", elem_id="title")
+            self.model = gr.Dropdown(
+                label="Model", show_label=False, container=False, allow_custom_value=True, elem_id="model",
+                min_width=240, scale=2, filterable=True,
+            )  # fmt: skip
+            self.chip = gr.Button(views.NO_RUN, size="sm", elem_id="chip", interactive=False, min_width=260, scale=2)
+            self.toggle = gr.Button("◐ Light or dark", size="sm", elem_id="toggle", min_width=120, scale=0)
+        self.engine = gr.Markdown(views.STARTING, elem_id="engine")
+        self.seen = gr.State(None)
+        self.parts = [
+            Part(self.model, lambda value: gr.update(choices=value[0], value=value[1])),
+            Part(self.engine, lambda value: value),
+            Part(self.chip, lambda value: gr.update(value=value[0], interactive=value[1])),
+        ]
+
+    def _wire(self) -> None:
+        outputs = components(self.seen, self.parts)
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        self.demo.load(self.view, self.seen, outputs, **quiet)
+        self.timer.tick(self.view, self.seen, outputs, **quiet)
+        self.model.input(self.use_model, self.model, None, **quiet).then(self.view_anew, None, outputs, **quiet)
+        self.toggle.click(None, js=TOGGLE, api_visibility="private")
+        self.chip.click(self.train.show_run, None, [self.tabs, *self.train.arrivals], **quiet)
+        for opened, tab in zip(self._opened, (self.train, self.compare, self.chat), strict=True):
+            opened.select(tab.arrive, None, tab.arrivals, **quiet)
+            tab.wire(self)
+
+    @shows_errors
+    def view(self, seen: list[Any] | None) -> Any:
+        """The header as things stand; only what this session has not seen."""
+        state = self.client.state()
+        bases = views.base_choices(self.client.list_bases(), state)
+        return changes(self.parts, [bases, views.engine_line(state), views.run_chip(newest_run())], seen)
+
+    def view_anew(self) -> Any:
+        return self.view(None)
+
+    @shows_errors
+    def use_model(self, name: str) -> None:
+        self.client.load_base(name)
+
+
+def newest_run() -> runs.Run | None:
+    """The run that goes on, or else the last one that did."""
+    return runs.current_run() or next(iter(runs.list_runs()), None)

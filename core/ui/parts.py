@@ -1,0 +1,35 @@
+"""Parts of a view: which component shows a plain value, and how; only what changed is sent.
+
+A page looks at a run every second. Sending everything each time would redraw plots, close menus and
+lose selected text, so each session remembers what it was last shown.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+
+@dataclass(frozen=True)
+class Part:
+    """`render` turns the plain, comparable value of a view into the component's update."""
+
+    component: Component
+    render: Callable[[Any], Any]
+
+
+def changes(parts: Sequence[Part], values: Sequence[Any], seen: Sequence[Any] | None) -> list[Any]:
+    """The values, to be remembered as seen, followed by one update a part: nothing where it stayed the same."""
+    before = seen or [object()] * len(parts)
+    updates = [
+        gr.skip() if value == old else part.render(value)
+        for part, value, old in zip(parts, values, before, strict=True)
+    ]
+    return [list(values), *updates]
+
+
+def components(seen: gr.State, parts: Sequence[Part]) -> list[Component]:
+    """The outputs that `changes` fills, in its order."""
+    return [seen, *(part.component for part in parts)]
