@@ -1,0 +1,52 @@
+# make            set up what is missing, then open the playground
+# make test       set up what is missing, then run every test
+# make check      format, lint and types
+#
+# PYTHON=python3.12            the Python that .venv is made with (3.11 or newer)
+# PLAYGROUND_ARGS="--port 80"  handed to playground.py
+# PYTEST_ARGS="-k name"        handed to pytest
+#
+# Written for GNU make 3.81, which macOS ships.
+
+VENV_PYTHON := .venv/bin/python
+GOOD_PYTHON := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))
+
+ifndef PYTHON
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c '$(GOOD_PYTHON)' >/dev/null 2>&1 && echo $$p && exit; \
+	done; echo python3)
+endif
+
+.PHONY: all run setup dev-setup test check mac-check python
+
+all: run
+
+run: setup
+	@echo "Opening the playground (Ctrl-C ends it)"
+	@$(VENV_PYTHON) playground.py $(PLAYGROUND_ARGS)
+
+setup: python
+	@"$(PYTHON)" tools/setup_env.py
+
+dev-setup: python
+	@"$(PYTHON)" tools/setup_env.py --dev
+
+test: dev-setup
+	@echo "Running every test"
+	@$(VENV_PYTHON) -m pytest $(PYTEST_ARGS)
+
+check: dev-setup
+	@echo "Checking the format"
+	@$(VENV_PYTHON) -m ruff format --check .
+	@echo "Checking for lint"
+	@$(VENV_PYTHON) -m ruff check .
+	@echo "Checking the types"
+	@$(VENV_PYTHON) -m mypy core
+
+mac-check: setup
+	@$(VENV_PYTHON) tests/mac_check.py
+
+python:
+	@command -v "$(PYTHON)" >/dev/null 2>&1 || { \
+	echo "No Python was found as '$(PYTHON)': install Python 3.11 or newer (python.org, 'brew install python', or" \
+	"'sudo apt-get install python3 python3-venv'), or name yours with make PYTHON=/path/to/python3." >&2; exit 1; }
