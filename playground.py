@@ -7,14 +7,27 @@ heavy stands at its top, and it is written so that an old Python can read it and
 import importlib.util
 import sys
 
-PACKAGES = ("dotenv", "yaml", "filelock", "psutil", "gguf", "gradio", "torch", "transformers", "trl", "peft", "datasets")
+PACKAGES = (
+    "dotenv",
+    "yaml",
+    "filelock",
+    "psutil",
+    "gguf",
+    "gradio",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+)
 
 
 def what_is_missing():
     """One sentence with the way out, or '' where everything is there."""
     if sys.version_info < (3, 11):
-        return "Python 3.11 or newer is needed, and this is %d.%d: run make, or start it with a newer Python." % (
-            sys.version_info[:2]
+        return (
+            "Python 3.11 or newer is needed, and this is %d.%d: run make, or start it with a newer Python."
+            % (sys.version_info[:2])
         )
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:

@@ -199,7 +199,10 @@ def main(arguments: list[str]) -> int:
         check_python(tuple(sys.version_info[:3]), sys.executable)
         with alone():
             bring_packages(env, "requirements-dev.txt" if chosen.dev else "requirements.txt")
-            return bring_starter(env)
+            code = bring_starter(env)
+        if code == 0:
+            say("Set-up is done")
+        return code
     except SetupError as error:
         print(error, file=sys.stderr)
     except KeyboardInterrupt:
