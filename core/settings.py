@@ -132,6 +132,13 @@ DATA = _table(
 # Unless told, a quarter of what was read is held out, and never more than the table's default.
 HELD_OUT_SHARE = 0.25
 MIN_USABLE_ROWS = 8
+# Several sources joined are mixed in an order that is the same on every machine.
+SHUFFLE_SEED = 1122
+# A conversation is never this long; more is a mistake or an attack, refused before it fills the memory.
+MAX_LINE_BYTES = 4 * 2**20
+MAX_ARRAY_BYTES = 32 * 2**20
+MAX_DATA_BYTES = 512 * 2**20
+MAX_LINES = 2_000_000
 
 DECODING = _table(
     Setting("max_new_tokens", "Longest response", 512, "A response is cut here, and marked as cut.", 1, 4096, 1,
@@ -141,6 +148,8 @@ DECODING = _table(
 )  # fmt: skip
 
 TRAIT_MAX_NEW_TOKENS = 128
+# A comparison's prompts that go to the engine at once; each is two rows, base and tuned.
+COMPARISON_BATCH_PROMPTS = 8
 
 JUDGE = _table(
     Setting("judge_attempts", "Attempts", 4, "How often one call is tried; a 429 uses up none.", 1, 20, 1),

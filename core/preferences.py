@@ -1,0 +1,205 @@
+"""Preference data for a run: rows made into pairs, cut into training and held-out ones, kept as a snapshot.
+
+Every row that is left out is kept with its reason. Knows nothing of tokens and models: what a tokenizer makes of
+a pair is the trainer's to say.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from core.errors import DataError
+from core.messages import Role, as_dicts, from_dicts
+from core.paths import writing
+from core.rows import LeftOut, Reason, Row
+from core.settings import DATA, HELD_OUT_SHARE, MIN_USABLE_ROWS
+from core.sources import local_file, read_rows
+from core.transcripts import PreferencePair, RowError, parse_transcript, to_pair
+
+__all__ = [
+    "LeftOut",
+    "PreferenceData",
+    "PreferencePair",
+    "Reason",
+    "first_human_turn",
+    "parse_transcript",
+    "read",
+    "read_snapshot",
+    "write_snapshot",
+]
+
+FORM = 'A row is {"chosen": ..., "rejected": ...} with transcripts, or with texts and a "prompt" beside them.'
+SNAPSHOT = "preference-snapshot-1"
+SNAPSHOT_START = f'{{"format":"{SNAPSHOT}"'.encode()
+
+
+@dataclass(frozen=True)
+class PreferenceData:
+    """What a run trains on and is measured on. `sha256` is that of the snapshot's bytes."""
+
+    source: str
+    train: tuple[PreferencePair, ...]
+    held_out: tuple[PreferencePair, ...]
+    left_out: tuple[LeftOut, ...]
+    num_rows: int
+    sha256: str = ""
+
+    def left_out_counts(self) -> dict[str, int]:
+        """How many rows were left out for each reason, the commonest first."""
+        return dict(Counter(row.reason.value for row in self.left_out).most_common())
+
+
+def read(source: str, limit: int = 1000, held_out: int | None = None, token: str = "") -> PreferenceData:
+    """`source`, as core/sources.py names them, cut for a run; DataError where it cannot be used.
+
+    Training gets the first `limit` rows. Held out are the `held_out` rows after them or, where the data ends before,
+    its last ones; unless told, a quarter of the rows and at most 200. A run's snapshot stays cut as it is.
+    """
+    limit = DATA["limit"].check(limit)
+    held_out = None if held_out is None else DATA["held_out"].check(held_out)
+    path = local_file(source)
+    if path and _is_snapshot(path):
+        return read_snapshot(path)
+    rows = read_rows(source, limit + (DATA["held_out"].default if held_out is None else held_out), token)
+    if not rows:
+        raise DataError(f"'{source}' holds no rows. {FORM}")
+    data = _prepare(source, *_cut(rows, limit, held_out))
+    if len(data.train) < MIN_USABLE_ROWS:
+        raise DataError(_too_few(data))
+    return replace(data, sha256=hashlib.sha256(_as_bytes(data)).hexdigest())
+
+
+def first_human_turn(pair: PreferencePair) -> str:
+    """What the conversation starts from, in a form that case and spacing do not change."""
+    said = next(turn.content for turn in pair.prompt if turn.role is Role.USER)
+    return " ".join(said.split()).casefold()
+
+
+Rows = Sequence[Row | LeftOut]
+
+
+def _cut(rows: Rows, limit: int, held_out: int | None) -> tuple[Rows, Rows]:
+    if held_out is None:
+        held_out = min(DATA["held_out"].default, int(min(len(rows), limit) * HELD_OUT_SHARE))
+    rows = rows[: limit + held_out]
+    end = max(0, len(rows) - held_out)
+    return rows[:end], rows[end:]
+
+
+def _prepare(source: str, train_rows: Rows, held_out_rows: Rows) -> PreferenceData:
+    left_out: list[LeftOut] = []
+    seen: set[tuple[Any, ...]] = set()
+    train = list(_pairs(train_rows, seen, left_out))
+    held_out = list(_pairs(held_out_rows, seen, left_out))
+    trained_on = {first_human_turn(pair) for pair in train}
+    left_out += [LeftOut(pair.row, Reason.OVERLAP) for pair in held_out if first_human_turn(pair) in trained_on]
+    return PreferenceData(
+        source,
+        tuple(train),
+        tuple(pair for pair in held_out if first_human_turn(pair) not in trained_on),
+        tuple(sorted(left_out, key=lambda row: row.row)),
+        len(train_rows) + len(held_out_rows),
+    )
+
+
+def _pairs(rows: Rows, seen: set[tuple[Any, ...]], left_out: list[LeftOut]) -> Iterator[PreferencePair]:
+    for row in rows:
+        if isinstance(row, LeftOut):
+            left_out.append(row)
+            continue
+        try:
+            pair = to_pair(row)
+        except RowError as error:
+            left_out.append(LeftOut(row.row, error.reason, error.detail))
+            continue
+        key = (pair.prompt, pair.chosen, pair.rejected)
+        if key in seen:
+            left_out.append(LeftOut(row.row, Reason.DUPLICATE))
+            continue
+        seen.add(key)
+        yield pair
+
+
+def _too_few(data: PreferenceData) -> str:
+    num_held_out = f", {len(data.held_out)} of them held out" if data.held_out else ""
+    sentence = (
+        f"'{data.source}' gives {len(data.train)} usable rows to train on, and at least {MIN_USABLE_ROWS} are needed: "
+        f"{data.num_rows} read{num_held_out}."
+    )
+    if data.left_out:
+        first = data.left_out[0]
+        counts = ", ".join(f"{count} {reason}" for reason, count in data.left_out_counts().items())
+        detail = f" ({first.detail})" if first.detail else ""
+        sentence += f" Left out: {counts}; the first is row {first.row}, {first.reason}{detail}."
+    return f"{sentence} {FORM}"
+
+
+def write_snapshot(data: PreferenceData, path: Path) -> str:
+    """Keep exactly these pairs at `path`, in one piece; the file's SHA-256."""
+    content = _as_bytes(data)
+    with writing(path) as aside:
+        aside.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_snapshot(path: Path) -> PreferenceData:
+    """The very data that `write_snapshot` was given; DataError where the file is gone or damaged."""
+    try:
+        content = path.read_bytes()
+        header, *rows = (json.loads(line) for line in content.splitlines())
+        if header["format"] != SNAPSHOT:
+            raise ValueError(f"its format is {header['format']!r}")
+        sides: dict[str, list[PreferencePair]] = {"train": [], "held_out": []}
+        for row in rows:
+            prompt = from_dicts(row["prompt"])
+            sides[row["part"]].append(PreferencePair(prompt, row["chosen"], row["rejected"], row["row"]))
+        left_out = tuple(LeftOut(row["row"], Reason(row["reason"]), row["detail"]) for row in header["left_out"])
+        return PreferenceData(
+            header["source"],
+            tuple(sides["train"]),
+            tuple(sides["held_out"]),
+            left_out,
+            header["num_rows"],
+            hashlib.sha256(content).hexdigest(),
+        )
+    except OSError as error:
+        raise DataError(f"The run's data {path} cannot be read ({error.strerror}). Start a new run.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"The run's data {path} is damaged ({error}). Start a new run.") from error
+
+
+def _is_snapshot(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(SNAPSHOT_START)) == SNAPSHOT_START
+    except OSError:
+        return False
+
+
+def _as_bytes(data: PreferenceData) -> bytes:
+    """A header line, then a line a pair, in order; ASCII, so that no reader and no system sees other lines."""
+    header = {
+        "format": SNAPSHOT,
+        "source": data.source,
+        "num_rows": data.num_rows,
+        "left_out": [asdict(row) for row in data.left_out],
+    }
+    lines = [header, *_lines("train", data.train), *_lines("held_out", data.held_out)]
+    return b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)
+
+
+def _lines(part: str, pairs: Iterable[PreferencePair]) -> list[dict[str, Any]]:
+    return [
+        {
+            "part": part,
+            "row": pair.row,
+            "prompt": as_dicts(pair.prompt),
+            "chosen": pair.chosen,
+            "rejected": pair.rejected,
+        }
+        for pair in pairs
+    ]
