@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 LOOPBACK = ("127.0.0.1", "localhost")
+# For any one request, an upload included; the server counts while it arrives.
 MAX_BODY_BYTES = 20 * 1024 * 1024
 
 # "none" is a person who typed the address, "same-origin" is our own page.
@@ -40,7 +41,6 @@ def middlewares() -> list[Middleware]:
     return [
         Middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK)),
         Middleware(OriginGuard),
-        Middleware(BodyLimit, max_bytes=MAX_BODY_BYTES),
     ]
 
 
@@ -79,51 +79,3 @@ def _is_ours(scope: Scope) -> bool:
 def _header(scope: Scope, name: bytes) -> list[str]:
     headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
     return [value.decode("latin-1").strip().lower() for key, value in headers if key == name]
-
-
-class BodyLimit:
-    """413 for a body over `max_bytes`, told by its length or counted while it arrives."""
-
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self.app = app
-        self.max_bytes = max_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        told = next(iter(_header(scope, b"content-length")), "0")
-        if not told.isdigit() or int(told) > self.max_bytes:
-            await self._refuse(scope, receive, send)
-            return
-        await self._count(scope, receive, send)
-
-    async def _count(self, scope: Scope, receive: Receive, send: Send) -> None:
-        size, is_answered = 0, False
-
-        async def counted() -> Message:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > self.max_bytes:
-                raise _TooLarge
-            return message
-
-        async def noted(message: Message) -> None:
-            nonlocal is_answered
-            is_answered = True
-            await send(message)
-
-        try:
-            await self.app(scope, counted, noted)
-        except _TooLarge:
-            if not is_answered:
-                await self._refuse(scope, receive, send)
-
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        text = f"Too large: at most {self.max_bytes // 1024 // 1024} MB can be sent at once."
-        await PlainTextResponse(text, 413)(scope, receive, send)
-
-
-class _TooLarge(Exception):
-    """The body went over the limit while it arrived."""

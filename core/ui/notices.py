@@ -81,9 +81,14 @@ def shows_errors(handler: Callable[P, Any]) -> Callable[P, Any]:
 def show(error: Exception) -> None:
     """One notice on the page; for a surprise also one entry in the log."""
     if isinstance(error, PlaygroundError):
-        gr.Warning(as_text(str(error)), duration=NOTICE_S, title=title_of(error))
-        return
-    gr.Warning(as_text(record(error)), duration=NOTICE_S, title="Something unexpected happened")
+        warn(title_of(error), str(error))
+    else:
+        warn("Something unexpected happened", record(error))
+
+
+def warn(title: str, sentence: str) -> None:
+    """A notice whose title stands in its text: the page's own title line is shared by several notices."""
+    gr.Warning(f"<strong>{as_text(title)}</strong><br>{as_text(sentence)}", duration=NOTICE_S, title="Please look")
 
 
 def title_of(error: PlaygroundError) -> str:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import gradio as gr
 from gradio.components import Component
 
-from core import runs
 from core.ui import views
 from core.ui.chat_tab import ChatTab
 from core.ui.compare_tab import CompareTab
 from core.ui.notices import shows_errors
 from core.ui.parts import Part, changes, components
+from core.ui.run_panel import newest_run
 from core.ui.train_tab import TrainTab
 
 if TYPE_CHECKING:
@@ -66,8 +66,9 @@ class Page:
             self._build_header()
             self.timer = gr.Timer(LOOK_EVERY_S)
             with gr.Tabs(selected="train", elem_id="tabs") as self.tabs:
+                with gr.Tab("Train", id="train"):
+                    self.train.build()
                 self._opened = [
-                    self._build_tab("Train", "train", self.train),
                     self._build_tab("Compare", "compare", self.compare),
                     self._build_tab("Chat", "chat", self.chat),
                 ]
@@ -103,8 +104,11 @@ class Page:
         self.timer.tick(self.view, self.seen, outputs, **quiet)
         self.model.input(self.use_model, self.model, None, **quiet).then(self.view_anew, None, outputs, **quiet)
         self.toggle.click(None, js=TOGGLE, api_visibility="private")
-        self.chip.click(self.train.show_run, None, [self.tabs, *self.train.arrivals], **quiet)
-        for opened, tab in zip(self._opened, (self.train, self.compare, self.chat), strict=True):
+        self.train.wire(self)
+        self.chip.click(self.train.show_run, None, [self.tabs, self.train.inner, self.train.chosen], **quiet).then(
+            self.train.view, [self.train.seen, self.train.chosen], components(self.train.seen, self.train.parts), **quiet
+        )
+        for opened, tab in zip(self._opened, (self.compare, self.chat), strict=True):
             opened.select(tab.arrive, None, tab.arrivals, **quiet)
             tab.wire(self)
 
@@ -122,7 +126,8 @@ class Page:
     def use_model(self, name: str) -> None:
         self.client.load_base(name)
 
+    def open_compare(self) -> Any:
+        return gr.Tabs(selected="compare")
 
-def newest_run() -> runs.Run | None:
-    """The run that goes on, or else the last one that did."""
-    return runs.current_run() or next(iter(runs.list_runs()), None)
+    def open_chat(self) -> Any:
+        return gr.Tabs(selected="chat")

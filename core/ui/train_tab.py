@@ -1,31 +1,108 @@
-"""The Train tab: what to train, how it goes, and what was trained before."""
+"""The Train tab: what to train, how it goes, and what was trained before.
+
+Puts its three parts together. One view, made from disk and the engine's state, feeds the buttons, the
+timer and a fresh page alike; nothing about a run is kept in the page.
+"""
 
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio.components import Component
 
+from core import runs
+from core.ui import run_views, views
+from core.ui.configure_panel import ConfigurePanel
+from core.ui.notices import empty, shows_errors
+from core.ui.parts import Part, changes, components
+from core.ui.run_panel import RunPanel
+
 if TYPE_CHECKING:
     from core.client import EngineClient
     from core.ui.page import Page
+
+NO_HISTORY = empty("Nothing trained yet.", "Every run is listed here, with its figures, as soon as it begins.")
+HISTORY_NOTE = "Choose a row to look at the run again, or to resume it."
 
 
 class TrainTab:
     def __init__(self, client: "EngineClient") -> None:
         self.client = client
+        self.configure = ConfigurePanel(client)
+        self.run = RunPanel(client)
 
     def build(self) -> None:
-        with gr.Tabs(selected="configure") as self.inner:
-            gr.Tab("Configure", id="configure")
-            gr.Tab("Current run", id="run")
-            gr.Tab("History", id="history")
-        self.arrivals: list[Component] = [self.inner]
+        with gr.Tabs(selected="configure", elem_id="train-tabs") as self.inner:
+            with gr.Tab("Configure", id="configure"):
+                self.configure.build()
+            with gr.Tab("Current run", id="run"):
+                self.run.build()
+            with gr.Tab("History", id="history"):
+                self._build_history()
+        # The run that this session looks at; empty for the newest.
+        self.chosen = gr.State("")
+        self.world = gr.State("")
+        self.seen = gr.State(None)
+        self.parts = [
+            Part(self.configure.model, lambda value: gr.update(choices=value[0], value=value[1])),
+            Part(self.history_note, lambda value: value),
+            Part(self.history, lambda value: value),
+            *self.run.parts,
+            # Last, so that whoever follows the world finds everything else in place.
+            Part(self.world, lambda value: value),
+        ]
+
+    def _build_history(self) -> None:
+        with gr.Group(elem_classes="card"):
+            gr.Markdown("### History")
+            self.history_note = gr.Markdown(NO_HISTORY)
+            self.history = gr.Dataframe(
+                [], headers=list(run_views.HISTORY), datatype="str", interactive=False, wrap=True, max_height=560,
+                elem_id="history", buttons=[], show_label=False,
+            )  # fmt: skip
 
     def wire(self, app: "Page") -> None:
-        pass
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        inputs: list[Component] = [self.seen, self.chosen]
+        outputs = components(self.seen, self.parts)
+        app.demo.load(self.view, inputs, outputs, **quiet)
+        app.timer.tick(self.view, inputs, outputs, **quiet)
+        self.configure.wire(self.world)
+        self.run.wire(self.view, inputs, outputs)
+        self.configure.start.click(
+            self.start, inputs_kwargs=self.configure.fields, outputs=[self.inner, self.chosen], **quiet
+        ).then(self.view, inputs, outputs, **quiet)
+        self.history.select(self.open_run, None, [self.inner, self.chosen], **quiet).then(
+            self.view, inputs, outputs, **quiet
+        )
+        jumps = ((self.run.compare, app.open_compare, app.compare), (self.run.chat, app.open_chat, app.chat))
+        for button, jump, tab in jumps:
+            button.click(jump, None, app.tabs, **quiet).then(tab.arrive, self.run.shown, tab.arrivals, **quiet)
 
-    def arrive(self, adapter: str = "") -> Any:
-        return gr.skip()
+    # --- handlers -----------------------------------------------------------------------------------------
+
+    @shows_errors
+    def view(self, seen: list[Any] | None, chosen: str) -> Any:
+        """The tab as things stand; only what this session has not seen."""
+        return changes(self.parts, self.values(chosen), seen)
+
+    def values(self, chosen: str) -> list[Any]:
+        state, past = self.client.state(), runs.list_runs()
+        bases = views.base_choices(self.client.list_bases(), state)
+        note = HISTORY_NOTE if past else NO_HISTORY
+        alive = runs.current_run()
+        world = f"{state.phase} {state.base} {alive.name if alive else ''}"
+        return [bases, note, run_views.history_rows(past), *self.run.values(chosen), world]
+
+    @shows_errors
+    def start(self, **form: Any) -> Any:
+        """Start the run and lead to it."""
+        self.configure.begin(**form)
+        return [gr.Tabs(selected="run"), ""]
+
+    @shows_errors
+    def open_run(self, event: gr.SelectData) -> Any:
+        return [gr.Tabs(selected="run"), str(event.row_value[0])]
 
     def show_run(self) -> Any:
-        return [gr.Tabs(selected="train"), gr.Tabs(selected="run")]
+        """Lead here, to the newest run."""
+        return [gr.Tabs(selected="train"), gr.Tabs(selected="run"), ""]

@@ -4,9 +4,8 @@ Pure: no gradio, no clock, no disk. Texts that came from elsewhere (names, reaso
 `as_text` by whoever puts them into Markdown, and that is here.
 """
 
-import html
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from core.client import EnginePhase, EngineState
@@ -17,10 +16,12 @@ STARTING = "Starting the engine. The page is ready already."
 GB = 1e9
 
 
+_LIVE = re.compile(r"[&<>\"'\\`*_\[\]!#|~$]")
+
+
 def as_text(text: str) -> str:
-    """`text` such that a place that renders HTML and Markdown shows it letter by letter."""
-    flat = " ".join(text.split())
-    return re.sub(r"([\\`*_\[\]!#|~$])", lambda m: f"&#{ord(m[1])};", html.escape(flat))
+    """`text` such that a place that renders HTML and Markdown shows it letter by letter, on one line."""
+    return _LIVE.sub(lambda m: f"&#{ord(m[0])};", " ".join(text.split()))
 
 
 def size(num_bytes: float) -> str:

@@ -1,0 +1,199 @@
+"""Train, first part: the form, the card that says what will run, and the recipes.
+
+Knows how to fill in and read the form; what a request means, costs and does is the client's to say.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from gradio.components import Component
+
+from core import runs
+from core.client import EnginePhase
+from core.errors import PlaygroundError
+from core.recipes import RECIPES, Recipe
+from core.settings import DATA, TRAINING, Method, Size, size_of
+from core.ui import fields, views
+from core.ui.notices import shows_errors, title_of
+from core.ui.run_views import METHOD_NAMES, METHOD_NOTES, plan_words
+from core.ui.train_form import PARTS, SOURCE_NOTES, DataSource, TrainForm
+
+if TYPE_CHECKING:
+    from core.client import EngineClient
+
+START = "Start training"
+# A longer reason stands on the card, and the button names its kind.
+MAX_LABEL = 44
+WAITING = "**The model is still being loaded.** What will run is worked out as soon as it is there."
+
+
+class ConfigurePanel:
+    """`fields` are the form by name; `outputs` are the card and the Start button."""
+
+    def __init__(self, client: "EngineClient") -> None:
+        self.client = client
+
+    def build(self) -> None:
+        with gr.Row(elem_classes="columns"):
+            with gr.Column(scale=3, min_width=340):
+                data = self._build_data()
+                method = self._build_method()
+            with gr.Column(scale=2, min_width=320):
+                self._build_card()
+                self._build_recipes()
+        self.fields: dict[str, Component] = data | method
+        self.outputs: list[Component] = [self.card, self.start]
+
+    def _build_data(self) -> dict[str, Component]:
+        with gr.Group(elem_classes="card"):
+            gr.Markdown("### 1 · Model and data")
+            self.model = gr.Dropdown(label="Base model", allow_custom_value=True, elem_id="train-model",
+                                     info="A name from the list, a folder, or owner/name on the Hub.")  # fmt: skip
+            self.source = gr.Radio(list(DataSource), value=DataSource.STARTER, label="Data", elem_id="source")
+            self.note = gr.Markdown(SOURCE_NOTES[DataSource.STARTER], elem_classes="note")
+            part = gr.Radio(list(PARTS), value=next(iter(PARTS)), label="Part of HH-RLHF", visible=False)
+            file = gr.File(label="Preference file", file_types=[".jsonl", ".gz"], type="filepath", visible=False,
+                           height=120, elem_id="file")  # fmt: skip
+            hub_id = gr.Textbox(label="Hub id", placeholder="owner/name or owner/name:folder", visible=False,
+                                max_lines=1, elem_id="hub-id")  # fmt: skip
+            with gr.Row():
+                limit = gr.Number(DATA["limit"].default, label=DATA["limit"].label, info=DATA["limit"].help,
+                                  precision=0)  # fmt: skip
+                held_out = gr.Number(None, label=DATA["held_out"].label, precision=0, placeholder="a quarter, at most 200",
+                                     info=DATA["held_out"].help)  # fmt: skip
+        self.by_source = {DataSource.HH_RLHF: part, DataSource.FILE: file, DataSource.HUB: hub_id}
+        return {"model": self.model, "source": self.source, "part": part, "file": file, "hub_id": hub_id,
+                "limit": limit, "held_out": held_out}  # fmt: skip
+
+    def _build_method(self) -> dict[str, Component]:
+        simple = [s for s in TRAINING.values() if s.is_simple]
+        advanced = [s for s in TRAINING.values() if not s.is_simple]
+        with gr.Group(elem_classes="card"):
+            gr.Markdown("### 2 · Method")
+            method = gr.Radio([(METHOD_NAMES[m], m.value) for m in (Method.DPO, Method.SFT)], value=Method.DPO.value,
+                              label="Method", show_label=False, container=False, elem_id="method")  # fmt: skip
+            self.method_note = gr.Markdown(METHOD_NOTES[Method.DPO], elem_classes="note")
+            first = fields.build(simple, Method.DPO, Size.SMALL)
+            with gr.Accordion("Advanced", open=False), gr.Row(elem_classes="grid"):
+                more = fields.build(advanced, Method.DPO, Size.SMALL)
+        self.method = method
+        return {"method": method} | first | more
+
+    def _build_card(self) -> None:
+        with gr.Group(elem_classes="card", elem_id="plan"):
+            gr.Markdown("### What will run")
+            self.card = gr.Markdown(WAITING, elem_id="plan-words")
+            self.start = gr.Button("Waiting for the model", variant="primary", size="lg", interactive=False,
+                                   elem_id="start")  # fmt: skip
+
+    def _build_recipes(self) -> None:
+        self.recipes: list[tuple[Recipe, gr.Button]] = []
+        with gr.Group(elem_classes="card", elem_id="recipes"):
+            gr.Markdown("### Or begin with a recipe\nIt only fills in the form; you start it.")
+            for recipe in RECIPES.values():
+                with gr.Row(elem_classes="recipe"):
+                    gr.Markdown(f"**{recipe.title}**  \n{recipe.note}")
+                    button = gr.Button(f"Fill in: {recipe.title}", size="sm", scale=0, min_width=120)
+                self.recipes.append((recipe, button))
+
+    def wire(self, world: gr.State) -> None:
+        """The plan follows every change of the form, and of `world`: what engine and runs are doing."""
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        plan: dict[str, Any] = {"fn": self.plan, "inputs_kwargs": self.fields, "outputs": self.outputs} | quiet
+        settings = [self.fields[name] for name in TRAINING]
+        seats = [self.method_note, *settings]
+        plain = [f for name, f in self.fields.items() if name not in ("model", "method")]
+        gr.on(fields.settled(plain), trigger_mode="always_last", **plan)
+        world.change(**plan)
+        self.source.change(self.show_source, self.source, [self.note, *self.by_source.values()], **quiet)
+        gr.on(fields.settled([self.model, self.method]), self.reseat, [self.method, self.model], seats, **quiet).then(
+            **plan
+        )
+        for recipe, button in self.recipes:
+            button.click(_Filler(self, recipe).fill, None, [self.method_note, *self.fields.values()], **quiet).then(
+                **plan
+            )
+
+    # --- handlers -----------------------------------------------------------------------------------------
+
+    @shows_errors
+    def plan(self, **form: Any) -> Any:
+        """The card and the Start button, whose label is the reason where it cannot be pressed."""
+        state = self.client.state()
+        if state.phase in (EnginePhase.FAILED, EnginePhase.DEAD):
+            return [f"**{views.as_text(state.message)}** {views.as_text(state.reason)}", _disabled("The engine is not running")]
+        if state.phase is not EnginePhase.READY:
+            return [WAITING, _disabled("Waiting for the model")]
+        try:
+            words = self._plan_words(TrainForm.of(**form))
+        except PlaygroundError as error:
+            return _refused(error)
+        running = runs.current_run()
+        return [words, _disabled(f"{running.name} is going on") if running else _enabled()]
+
+    def _plan_words(self, form: TrainForm) -> str:
+        request = form.request()
+        return plan_words(self.client.preview(request), form.model or self.client.state().base, data_words(form))
+
+    @shows_errors
+    def reseat(self, method: str, model: str) -> Any:
+        """The defaults of this method for a base of this size."""
+        return [METHOD_NOTES[Method(method)], *fields.reseated(method, self.size(model)).values()]
+
+    @shows_errors
+    def show_source(self, source: str) -> Any:
+        return [SOURCE_NOTES[DataSource(source)], *(gr.update(visible=s == source) for s in self.by_source)]
+
+    def filled(self, recipe: Recipe) -> list[Any]:
+        """The method's note and every field, as the recipe wants them."""
+        form = TrainForm.showing(recipe.request)
+        model = form.model or self.client.state().base
+        settings = fields.reseated(form.method, self.size(model), form.settings)
+        values = {"model": model, "source": form.source, "part": form.part, "file": None, "hub_id": form.hub_id,
+                  "limit": form.limit, "held_out": form.held_out, "method": form.method}  # fmt: skip
+        return [METHOD_NOTES[Method(form.method)], *values.values(), *settings.values()]
+
+    def begin(self, **form: Any) -> str:
+        """Start what the form says; the run's name."""
+        return self.client.start_run(TrainForm.of(**form).request())
+
+    def size(self, model: str) -> Size:
+        known = {base.name: base.num_parameters for base in self.client.list_bases()}
+        state = self.client.state()
+        return size_of(known.get(model) or (state.num_parameters if model == state.base else 0))
+
+
+class _Filler:
+    """A recipe's button. Gradio's injection wants a bound method, and each button fills in its own."""
+
+    def __init__(self, panel: ConfigurePanel, recipe: Recipe) -> None:
+        self.panel = panel
+        self.recipe = recipe
+
+    @shows_errors
+    def fill(self) -> Any:
+        return self.panel.filled(self.recipe)
+
+
+def data_words(form: TrainForm) -> str:
+    words = {
+        DataSource.STARTER: "the starter data",
+        DataSource.HH_RLHF: f"HH-RLHF ({form.part.lower()})",
+        DataSource.FILE: "your file",
+        DataSource.HUB: form.hub_id,
+    }
+    return words[DataSource(form.source)]
+
+
+def _enabled() -> Any:
+    return gr.update(value=START, interactive=True)
+
+
+def _disabled(reason: str) -> Any:
+    return gr.update(value=reason, interactive=False)
+
+
+def _refused(error: PlaygroundError) -> list[Any]:
+    sentence = str(error)
+    label = sentence.rstrip(".") if len(sentence) <= MAX_LABEL else title_of(error)
+    return [f"**{title_of(error)}.** {views.as_text(sentence)}", _disabled(label)]

@@ -1,0 +1,235 @@
+"""A run in words, rows and numbers: what will run, how it goes, what came of it, what ran before.
+
+Pure: no gradio, no disk, no clock. Markdown in, Markdown out; whatever was typed or read goes through
+`as_text`.
+"""
+
+import datetime
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from core.runs import RESUMABLE, Phase, Run, RunStatus
+from core.settings import Method
+from core.stats import wilson
+from core.ui.views import as_text, count, duration, progress_words, size
+
+METHOD_NAMES = {Method.DPO: "DPO", Method.SFT: "SFT"}
+METHOD_NOTES = {
+    Method.DPO: "Direct preference optimisation: learns from each pair which of the two replies is preferred.",
+    Method.SFT: "Supervised fine-tuning: learns to say the chosen reply, and ignores the rejected one.",
+}
+
+# (TRL's name, title, methods that log it)
+CURVES = (
+    ("loss", "Loss", (Method.DPO, Method.SFT)),
+    ("rewards/margins", "Reward margin", (Method.DPO,)),
+    ("rewards/accuracies", "Reward accuracy", (Method.DPO,)),
+)
+PHASES = tuple(phase.value for phase in Phase)
+
+SMALL_P = 0.05
+
+
+# --- before -------------------------------------------------------------------------------------------
+
+def plan_words(plan: Any, base: str, data: str) -> str:
+    """What will run, in Markdown; `plan` is the engine's RunPlan."""
+    method = METHOD_NAMES.get(plan.method, str(plan.method))
+    lines = [
+        f"**{method}** on **{count(plan.pairs, 'pair')}** from {as_text(data)}, {held_out_words(plan.held_out)}.",
+        left_out_words(plan.left_out),
+        f"LoRA on **{as_text(base)}**: {count(plan.steps, 'step')} of {count(plan.batch, 'pair')} each.",
+        f"{_about(plan)} {download_words(plan.download_bytes)}",
+        as_text(plan.sentence),
+    ]
+    return "\n\n".join(line for line in lines if line)
+
+
+def held_out_words(held_out: int) -> str:
+    return f"{held_out:,} held out to measure on" if held_out else "none held out, so no held-out figures"
+
+
+def left_out_words(left_out: Mapping[str, int]) -> str:
+    if not left_out:
+        return "No row is left out."
+    total = sum(left_out.values())
+    reasons = ", ".join(f"{number:,} {as_text(reason)}" for reason, number in left_out.items())
+    return f"{count(total, 'row is', 'rows are')} left out: {reasons}."
+
+
+def _about(plan: Any) -> str:
+    took = "Time unknown until it has begun" if plan.duration_s is None else f"About **{duration(plan.duration_s)}**"
+    room = "" if plan.memory_bytes is None else f" and **{size(plan.memory_bytes)}** of memory"
+    return f"{took}{room}."
+
+
+def download_words(num_bytes: int) -> str:
+    return f"**{size(num_bytes)}** will be downloaded first." if num_bytes else "Nothing is downloaded."
+
+
+# --- during -------------------------------------------------------------------------------------------
+
+def run_title(run: Run) -> str:
+    method = METHOD_NAMES.get(Method(run.method), run.method) if run.method in set(Method) else run.method
+    return f"### {as_text(run.name)}\n{as_text(method)} on {as_text(run.dataset)} · base {as_text(run.base)}"
+
+
+def run_line(run: Run) -> str:
+    """Status, phase, progress and time left, in Markdown."""
+    words = [f"**{run.status.value.capitalize()}**"]
+    if run.is_alive:
+        words.append(as_text(progress_words(run)))
+        if run.phase == Phase.TRAINING and run.status is RunStatus.PAUSED:
+            words.append("go on whenever you like")
+        elif run.eta_s is not None:
+            words.append(f"about {duration(run.eta_s)} left")
+    elif run.steps:
+        words.append(f"{run.step} of {run.steps} steps")
+    return " · ".join(words)
+
+
+def run_share(run: Run) -> float | None:
+    """How far the present phase is, 0 to 1; None where it cannot be known."""
+    if run.status is RunStatus.FINISHED:
+        return 1.0
+    if (not run.is_alive or run.phase == Phase.TRAINING) and run.steps:
+        return min(1.0, run.step / run.steps)
+    return min(1.0, run.phase_done / run.phase_total) if run.phase_total else None
+
+
+def bar(share: float | None) -> str:
+    """A progress element, made of numbers alone."""
+    if share is None:
+        return '<progress aria-label="Progress of this phase"></progress>'
+    return f'<progress aria-label="Progress of this phase" max="1000" value="{round(share * 1000)}"></progress>'
+
+
+def phase_chips(run: Run) -> str:
+    """The run's phases as a list, the present one marked; made of our own words alone."""
+    def chip(phase: str) -> str:
+        state = ' aria-current="step"' if run.is_alive and phase == run.phase else ""
+        return f"<li{state}>{phase}</li>"
+
+    return f'<ol class="phases">{"".join(chip(phase) for phase in PHASES)}</ol>'
+
+
+def curve(rows: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, float]]:
+    """(step, value) of every row that logs a finite value under `name`."""
+    points = [(row["step"], row[name]) for row in rows if isinstance(row.get(name), int | float)]
+    return [(int(step), float(value)) for step, value in points if math.isfinite(value)]
+
+
+# --- after --------------------------------------------------------------------------------------------
+
+def outcome_words(run: Run) -> str:
+    """What came of the run, in Markdown; empty while it goes on."""
+    if run.is_alive:
+        return "The result appears here when the run is done."
+    lines = [ending_words(run)]
+    if run.result:
+        lines += [accuracy_words(run.result), trait_words(run.result), cost_words(run.result)]
+    return "\n\n".join(line for line in lines if line)
+
+
+def ending_words(run: Run) -> str:
+    if run.status is RunStatus.FINISHED:
+        return f"**{verdict_words(run.result)}**"
+    if run.status is RunStatus.STOPPED:
+        return f"**Stopped at step {run.step} of {run.steps}, and kept.** The adapter can be used as it is."
+    what = "It was interrupted." if run.status is RunStatus.INTERRUPTED else "It failed."
+    return f"**{what}** {as_text(run.reason)}"
+
+
+def verdict_words(result: Mapping[str, Any]) -> str:
+    """The headline: whether held-out pairs show that anything was learned."""
+    p, base, tuned = (result.get(k) for k in ("mcnemar_p", "preference_accuracy_base", "preference_accuracy_tuned"))
+    if p is None or base is None or tuned is None:
+        return "Done. Nothing was held out, so compare the responses yourself."
+    if p >= SMALL_P:
+        return "Done. On held-out pairs no difference to base is shown."
+    return "It learned: it now tells more held-out pairs apart." if tuned > base else "It got worse on held-out pairs."
+
+
+def accuracy_words(result: Mapping[str, Any]) -> str:
+    n = result.get("held_out") or 0
+    if not n or result.get("preference_accuracy_tuned") is None:
+        return ""
+    tuned, base = (_share(result[k], n) for k in ("tuned_k", "base_k"))
+    return (
+        f"Held-out accuracy **{tuned}**, base {base}, on {count(n, 'pair')}: how often the chosen reply is the "
+        f"likelier one. McNemar's exact test: {p_words(result['mcnemar_p'])}."
+    )
+
+
+def _share(k: int, n: int) -> str:
+    low, high = wilson(k, n)
+    return f"{k / n:.2f} ({low:.2f} to {high:.2f})"
+
+
+def trait_words(result: Mapping[str, Any]) -> str:
+    trait = result.get("trait")
+    if not trait:
+        return ""
+    if trait.get("skipped"):
+        return "The trait count was skipped."
+    n = trait["n"]
+    return (
+        f"Ends with exactly one next step: base **{trait['base']} of {n}**, tuned **{trait['tuned']} of {n}**, "
+        f"exact {p_words(trait['p'])}."
+    )
+
+
+def p_words(p: float | None) -> str:
+    if p is None:
+        return "not computed"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def cost_words(result: Mapping[str, Any]) -> str:
+    took, peak = result.get("train_s"), result.get("peak_memory_bytes")
+    words = [f"Trained in {duration(took)}" if took else "", f"at most {size(peak)} of memory" if peak else ""]
+    return ", ".join(word for word in words if word) + "." if any(words) else ""
+
+
+def is_usable(run: Run | None, adapters: Sequence[str]) -> bool:
+    """Whether there is something of it to compare and to chat with."""
+    return run is not None and not run.is_alive and run.name in adapters
+
+
+def is_resumable(run: Run | None) -> bool:
+    return run is not None and run.status in RESUMABLE
+
+
+# --- history ------------------------------------------------------------------------------------------
+
+HISTORY = ("Run", "Status", "Method", "Data", "Base", "Steps", "Held-out accuracy", "One next step", "Started")
+
+
+def history_rows(runs: Sequence[Run]) -> list[list[str]]:
+    return [_history_row(run) for run in runs]
+
+
+def _history_row(run: Run) -> list[str]:
+    return [
+        run.name, run.status.value, METHOD_NAMES.get(run.method, run.method), run.dataset, run.base,
+        f"{run.step} of {run.steps}" if run.steps else "", _accuracy_cell(run.result), _trait_cell(run.result),
+        when(run.created_at),
+    ]  # fmt: skip
+
+
+def _accuracy_cell(result: Mapping[str, Any]) -> str:
+    base, tuned = result.get("preference_accuracy_base"), result.get("preference_accuracy_tuned")
+    return "" if base is None or tuned is None else f"{base:.2f} → {tuned:.2f} (n={result.get('held_out')})"
+
+
+def _trait_cell(result: Mapping[str, Any]) -> str:
+    trait = result.get("trait") or {}
+    return "" if trait.get("skipped", True) else f"{trait['base']} → {trait['tuned']} of {trait['n']}"
+
+
+def when(iso: str) -> str:
+    try:
+        return datetime.datetime.fromisoformat(iso).strftime("%d %b %H:%M")
+    except ValueError:
+        return ""
