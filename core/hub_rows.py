@@ -6,7 +6,7 @@ Knows nothing of preferences, and of local files: those are never fetched and ne
 from collections.abc import Iterator
 
 from core.errors import DataError
-from core.rows import Row
+from core.file_rows import Row
 
 TOKEN_HINT = "put a token of an account that may see it into .env as HUGGINGFACE_TOKEN"
 ELSEWHERE = "take the starter data or a local file"

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import DataError
+from core.file_rows import LeftOut, Reason, Row
 from core.messages import Role, as_dicts, from_dicts
 from core.paths import writing
-from core.rows import LeftOut, Reason, Row
 from core.settings import DATA, HELD_OUT_SHARE, MIN_USABLE_ROWS
 from core.sources import local_file, read_rows
 from core.transcripts import PreferencePair, RowError, parse_transcript, to_pair

@@ -12,9 +12,9 @@ from itertools import islice
 from pathlib import Path
 
 from core.errors import DataError
+from core.file_rows import SUFFIXES, LeftOut, Row, read_file
 from core.hub_rows import read_hub
 from core.paths import ASSETS
-from core.rows import SUFFIXES, LeftOut, Row, read_file
 from core.settings import DATA, SHUFFLE_SEED
 
 STARTER = "starter"

@@ -18,8 +18,8 @@ from itertools import groupby
 from typing import Any
 
 from core.errors import DataError
+from core.file_rows import Reason, Row
 from core.messages import Conversation, Message, Role, ask, from_dicts
-from core.rows import Reason, Row
 
 SPEAKERS = {"Human": Role.USER, "Assistant": Role.ASSISTANT}
 TURN = re.compile(r"\n\n(Human|Assistant):")

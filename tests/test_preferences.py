@@ -11,10 +11,10 @@ import pytest
 
 from core import hub_rows, preferences, sources
 from core.errors import DataError, SettingError
+from core.file_rows import Row
 from core.messages import Message, Role, ask
 from core.paths import PROJECT_ROOT
 from core.preferences import Reason
-from core.rows import Row
 from core.transcripts import RowError, to_pair
 
 REAL_ROWS = PROJECT_ROOT.parent / "shared" / "data" / "hh-rlhf" / "harmless-base-1200.jsonl.gz"
