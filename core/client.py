@@ -1,9 +1,24 @@
-"""The page's side of the pipe to the engine process."""
+"""The page's side of the pipe to the engine process: typed questions, answers, streams and the engine's state.
 
-from dataclasses import dataclass, field
+Knows nothing of torch or Gradio. One reader thread routes what comes back by the number of its request. When the
+engine ends, whatever waited is told why, and a new engine is started.
+"""
+
+import itertools
+import multiprocessing
+import queue
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from multiprocessing.connection import Connection
+from typing import Any
 
+from core import errors, paths
 from core.messages import Conversation
+from core.settings import Decoding
 
 
 class EnginePhase(StrEnum):
@@ -42,6 +57,8 @@ class Turn:
 
 @dataclass(frozen=True)
 class Response:
+    """`is_cut`: it did not come to its own end. `note`: what else a reader should know."""
+
     text: str
     num_tokens: int
     is_cut: bool = False
@@ -59,14 +76,276 @@ class Chunk:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """Everything that starts a run; `settings` holds only what was turned."""
+    """Everything that starts a run; `settings` holds only what was turned. `config` is a run.yaml to repeat."""
 
-    method: str
-    dataset: str
+    method: str = ""
+    dataset: str = ""
     limit: int | None = None
     held_out: int | None = None
     model: str = ""
     run: str = ""
     from_adapter: str = ""
     is_trait_counted: bool = True
-    settings: dict[str, object] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    config: str = ""
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a request would do. `duration_s` and `memory_bytes` are estimates, None where nothing is known yet."""
+
+    method: str
+    base: str
+    pairs: int
+    held_out: int
+    left_out: dict[str, int]
+    steps: int
+    batch: int
+    duration_s: float | None
+    memory_bytes: int | None
+    memory_limit: int
+    fit: str
+    download_bytes: int
+    sentence: str
+
+
+@dataclass(frozen=True)
+class BaseCard:
+    """A base that can be chosen. `fit` is fits, tight, won't fit or unknown, for training on this machine."""
+
+    name: str
+    label: str
+    size_bytes: int
+    num_parameters: int
+    is_local: bool
+    fit: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    ok: bool
+    problems: list[str]
+    response: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What goes down the pipe. `cancel` carries the number of the request that it ends."""
+
+    number: int
+    verb: str
+    args: dict[str, Any]
+
+
+class EventKind(StrEnum):
+    RESULT = "result"
+    ERROR = "error"
+    CHUNK = "chunk"
+    PROGRESS = "progress"
+    STATE = "state"
+
+
+@dataclass(frozen=True)
+class Event:
+    """What comes up the pipe. An error's data is (its kind's name, its sentence)."""
+
+    number: int
+    kind: EventKind
+    data: Any
+
+
+ENDS = (EventKind.RESULT, EventKind.ERROR)
+CAUSES = {
+    -signal.SIGKILL: "the system killed it, most likely because memory ran out",
+    -signal.SIGSEGV: "it crashed (segmentation fault)",
+    -signal.SIGABRT: "it aborted",
+}
+DEATH = "The engine ended: {}. Runs are kept and can be resumed; what was being answered is lost."
+
+
+class EngineClient:
+    """One engine process and the way to it. Every public method may be called from any thread."""
+
+    def __init__(self, base: str = paths.STARTER_NAME) -> None:
+        self._base = base
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, queue.SimpleQueue[Event]] = {}
+        self._state = EngineState()
+        self._pipe: Connection | None = None
+        self._process: Any = None
+        self._is_closed = False
+
+    # Life and death
+
+    def start(self) -> None:
+        """Spawn the engine and let it load the base; returns at once."""
+        from core import engine_process
+
+        with self._lock:
+            if self._is_closed or self._pipe is not None:
+                return
+            context = multiprocessing.get_context("spawn")
+            ours, theirs = context.Pipe()
+            self._process = context.Process(target=engine_process.main, args=(theirs,), name="engine", daemon=True)
+            self._process.start()
+            theirs.close()
+            self._pipe = ours
+            self._state = EngineState()
+        threading.Thread(target=self._read, args=(ours, self._process), name="engine-reader", daemon=True).start()
+        self._send("load_base", {"name": self._base})
+
+    def close(self) -> None:
+        """Let the engine go: it commits a run's checkpoint before it exits."""
+        with self._lock:
+            self._is_closed = True
+            pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            pipe.close()
+            self._process.join(timeout=30)
+
+    def state(self) -> EngineState:
+        """The last that the engine has said; never waits."""
+        return self._state
+
+    def log_tail(self, lines: int = 20) -> str:
+        path = paths.logs_dir() / "engine.log"
+        if not path.is_file():
+            return ""
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return "".join(deque(file, lines))
+
+    def _read(self, pipe: Connection, process: Any) -> None:
+        try:
+            while True:
+                self._route(pipe.recv())
+        except (EOFError, OSError):
+            process.join(timeout=10)
+            self._bury(process.exitcode)
+
+    def _route(self, event: Event) -> None:
+        if event.kind is EventKind.STATE:
+            self._state = event.data
+            return
+        with self._lock:
+            box = self._waiting.get(event.number)
+            if event.kind in ENDS:
+                self._waiting.pop(event.number, None)
+        if box is not None:
+            box.put(event)
+
+    def _bury(self, exit_code: int | None) -> None:
+        cause = CAUSES.get(exit_code or 0, f"exit code {exit_code}")
+        sentence = DEATH.format(cause)
+        with self._lock:
+            was_ready = self._state.phase is EnginePhase.READY
+            self._pipe = None
+            self._state = replace(self._state, phase=EnginePhase.DEAD, message=sentence, run=None, adapters=())
+            orphans, self._waiting = self._waiting, {}
+        for number, box in orphans.items():
+            box.put(Event(number, EventKind.ERROR, ("EngineDied", sentence)))
+        # One that died while starting would only die again; the next request tries anew.
+        if was_ready and not self._is_closed:
+            self.start()
+
+    # Questions
+
+    def _send(self, verb: str, args: dict[str, Any]) -> tuple[int, queue.SimpleQueue[Event]]:
+        box: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        with self._lock:
+            number = next(self._numbers)
+            pipe = self._pipe
+            if pipe is not None:
+                self._waiting[number] = box
+                try:
+                    pipe.send(Request(number, verb, args))
+                    return number, box
+                except OSError:
+                    self._waiting.pop(number, None)
+        raise errors.EngineDied(self._state.message)
+
+    def _ask(self, verb: str, on_event: Callable[[Event], None] = lambda event: None, **args: Any) -> Any:
+        if self._pipe is None:
+            self.start()
+        _, box = self._send(verb, args)
+        while (event := box.get()).kind not in ENDS:
+            on_event(event)
+        return _result(event)
+
+    def load_base(self, name: str) -> None:
+        """Change the base; the old one stays where the new one cannot be loaded."""
+        self._ask("load_base", name=name)
+        self._base = name
+
+    def list_bases(self) -> list[BaseCard]:
+        return list(self._ask("list_bases"))
+
+    def preview(self, request: RunRequest) -> RunPlan:
+        plan: RunPlan = self._ask("preview", request=request)
+        return plan
+
+    def start_run(self, request: RunRequest) -> str:
+        """The run's name, as soon as it exists; it goes on by itself and is found in `core.runs`."""
+        return str(self._ask("start_run", request=request))
+
+    def resume_run(self, name: str) -> None:
+        self._ask("resume_run", name=name)
+
+    def stop_run(self) -> None:
+        """End the run after its current step and keep what is trained."""
+        self._ask("stop_run")
+
+    def pause_run(self) -> None:
+        self._ask("pause_run")
+
+    def go_on_run(self) -> None:
+        self._ask("go_on_run")
+
+    def skip_trait_count(self) -> None:
+        self._ask("skip_trait_count")
+
+    def answer(
+        self,
+        turns: Sequence[Turn],
+        decoding: Decoding,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[Response]:
+        """One response a turn. `on_progress(done, total)` counts tokens of the longest possible responses."""
+        return list(
+            self._ask("answer", lambda event: on_progress(*event.data), turns=list(turns), decoding=decoding)
+        )
+
+    def stream(self, turns: Sequence[Turn], decoding: Decoding) -> Iterator[Chunk]:
+        """Chunks as they come; closing the iterator stops the engine at its next token."""
+        if self._pipe is None:
+            self.start()
+        number, box = self._send("stream", {"turns": list(turns), "decoding": decoding})
+        is_done = False
+        try:
+            while (event := box.get()).kind not in ENDS:
+                yield event.data
+            is_done = True
+            _result(event)
+        finally:
+            if not is_done:
+                self._cancel(number)
+
+    def _cancel(self, number: int) -> None:
+        with self._lock:
+            if self._pipe is not None and number in self._waiting:
+                self._pipe.send(Request(number, "cancel", {}))
+
+    def check(self, adapter: str) -> CheckReport:
+        report: CheckReport = self._ask("check", adapter=adapter)
+        return report
+
+    def attach(self, adapter: str) -> None:
+        self._ask("attach", adapter=adapter)
+
+
+def _result(event: Event) -> Any:
+    if event.kind is EventKind.RESULT:
+        return event.data
+    kind, sentence = event.data
+    raise vars(errors).get(kind, errors.PlaygroundError)(sentence)

@@ -1,0 +1,148 @@
+"""An adapter on disk: written in one piece, and verified before anything loads it.
+
+Knows files, hashes and LoRA's configuration; what the adapter does to a model is `loader`'s business.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+
+from core import paths
+from core.errors import AdapterError
+from core.runs import adapter_dir, fsync_folder, list_adapters
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+MANIFEST = "manifest.json"
+MAX_RANK = 1024
+
+# Plain LoRA and nothing else: every other feature of the format can run code, follow a path or change the base.
+# What is not named here has to be off.
+FREE = {"base_model_name_or_path", "inference_mode", "lora_alpha", "lora_dropout", "megatron_core", "peft_version",
+        "qalora_group_size", "r", "revision", "target_modules"}  # fmt: skip
+PLAIN = {"bias": ("none",), "init_lora_weights": (True, False), "peft_type": ("LORA",), "task_type": ("CAUSAL_LM",)}
+OFF = (None, False, {}, [])
+KEY = re.compile(r"base_model\.model\.(?P<module>[\w.]+)\.lora_(?P<part>[AB])\.weight")
+
+
+def find(name: str) -> Path:
+    """The folder of a finished adapter; AdapterError where there is none."""
+    folder = adapter_dir(name)
+    if not (folder / CONFIG).is_file():
+        raise AdapterError(f"No adapter named '{name}'. There are: {', '.join(list_adapters()) or 'none yet'}.")
+    return folder
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Provenance and file hashes; empty where the adapter was made elsewhere and has none."""
+    manifest = paths.read_json(folder / MANIFEST)
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def verify(folder: Path) -> dict[str, torch.Tensor]:
+    """The adapter's weights, on the CPU, once its files, hashes, configuration and numbers have been checked."""
+    name = folder.parent.name
+    _verify_hashes(name, folder)
+    config = _verified_config(name, folder)
+    if not (folder / WEIGHTS).is_file():
+        raise AdapterError(f"The adapter '{name}' has no {WEIGHTS}. Only safetensors files are loaded.")
+    try:
+        weights = load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise AdapterError(f"The adapter '{name}' is damaged: {WEIGHTS} is not a whole safetensors file.") from error
+    _verify_weights(name, weights, config["r"])
+    return weights
+
+
+def _verify_hashes(name: str, folder: Path) -> None:
+    for file, expected in read_manifest(folder).get("files", {}).items():
+        path = folder / Path(file).name
+        if not path.is_file() or sha256(path) != expected:
+            raise AdapterError(f"The adapter '{name}' is damaged: {file} is not as it was written.")
+
+
+def _verified_config(name: str, folder: Path) -> dict[str, Any]:
+    config = paths.read_json(folder / CONFIG)
+    if not isinstance(config, dict):
+        raise AdapterError(f"The adapter '{name}' is damaged: {CONFIG} cannot be read.")
+    for key, value in config.items():
+        if key not in FREE and value not in PLAIN.get(key, OFF):
+            raise AdapterError(f"The adapter '{name}' uses '{key}', and only plain LoRA is supported.")
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if not isinstance(rank, int) or not 1 <= rank <= MAX_RANK:
+        raise AdapterError(f"The adapter '{name}' has the rank {str(rank)[:20]}; 1 to {MAX_RANK} is supported.")
+    if not isinstance(alpha, int | float) or not 0 < alpha < 1e6:
+        raise AdapterError(f"The adapter '{name}' has the alpha {str(alpha)[:20]}; a positive number is needed.")
+    return config
+
+
+def _verify_weights(name: str, weights: Mapping[str, torch.Tensor], rank: int) -> None:
+    if not weights:
+        raise AdapterError(f"The adapter '{name}' holds no weights.")
+    for key, tensor in weights.items():
+        match = KEY.fullmatch(key)
+        if not match or tensor.ndim != 2 or rank not in tensor.shape:
+            raise AdapterError(f"The adapter '{name}' holds '{key[:80]}', which is no plain LoRA weight.")
+        if not torch.isfinite(tensor).all():
+            raise AdapterError(f"The adapter '{name}' holds numbers that are not finite in '{key}'. Train it anew.")
+
+
+def modules_of(weights: Mapping[str, torch.Tensor]) -> set[str]:
+    return {match["module"] for key in weights if (match := KEY.fullmatch(key))}
+
+
+def check_fits(name: str, weights: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, int]]) -> None:
+    """AdapterError unless every weight belongs to a layer of the base: `shapes` is (out, in) by module."""
+    for key, tensor in weights.items():
+        match = KEY.fullmatch(key)
+        assert match is not None  # `verify` has seen to it
+        shape = shapes.get(match["module"])
+        size = tensor.shape[1] if match["part"] == "A" else tensor.shape[0]
+        if shape is None or size != shape[match["part"] == "A"]:
+            raise AdapterError(
+                f"The adapter '{name}' was trained on another base: it has a weight for "
+                f"'{match['module']}' that this base has no place for."
+            )
+
+
+def write(model: Any, folder: Path, provenance: Mapping[str, Any], card: str) -> None:
+    """The adapter in training (`default`) as `folder`, in one piece; an older one there is replaced."""
+    aside = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(aside, ignore_errors=True)
+    model.save_pretrained(aside, selected_adapters=["default"])
+    (aside / "README.md").write_text(card, encoding="utf-8")
+    config = json.loads((aside / CONFIG).read_text(encoding="utf-8"))
+    # Where the base lies on this machine is nobody else's business.
+    config["base_model_name_or_path"] = provenance["model"]
+    (aside / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+    with safe_open(aside / WEIGHTS, "pt") as file:
+        if not file.keys():
+            raise AdapterError("The adapter came out empty, so it was not saved.")
+    files = {path.name: sha256(path) for path in sorted(aside.iterdir())}
+    paths.write_json(aside / MANIFEST, {**provenance, "files": files})
+    fsync_folder(aside)
+    replace_folder(aside, folder)
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Put `new` where `folder` is; a folder cannot be renamed over another that holds files."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    fsync_folder(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)

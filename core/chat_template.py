@@ -1,0 +1,146 @@
+"""Conversations as the model's token ids, through its own chat template.
+
+Handles what templates do wrong: control tokens in a user's text, system texts that vanish, roles that
+must alternate, templates that never end. Knows tokenizers, not models.
+"""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
+from types import FrameType
+from typing import Any
+
+from jinja2.exceptions import TemplateError
+
+from core.errors import ModelError
+from core.messages import Conversation, Message, Role, as_dicts
+
+# For bases that bring no template of their own; said so where the base is shown.
+FALLBACK_TEMPLATE = (
+    "{% for m in messages %}{{ {'system': '', 'user': 'Human: ', 'assistant': 'Assistant: '}[m.role] + m.content }}"
+    "{{ eos_token if m.role == 'assistant' else '' }}{{ '\n\n' }}{% endfor %}"
+    "{{ 'Assistant: ' if add_generation_prompt else '' }}"
+)
+MAX_TEMPLATE_CHARS = 200_000
+RENDER_LIMIT_S = 5.0
+PROBE = "A short question about probes"
+PROBE_SYSTEM = "You are Probus"
+
+
+class PrefixError(ValueError):
+    """The rendered prompt is no prefix of the rendered prompt with its reply."""
+
+
+class ChatTemplate:
+    """Renders for one tokenizer. ModelError at construction where its template cannot be used."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.is_fallback = not tokenizer.chat_template
+        if self.is_fallback:
+            tokenizer.chat_template = FALLBACK_TEMPLATE
+        if len(str(tokenizer.chat_template)) > MAX_TEMPLATE_CHARS:
+            raise ModelError("This model's chat template is too large to be one. Take another model.")
+        self._ensure_pad_token()
+        added = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+        # The longest first, so that none is left inside another.
+        self._specials = sorted({*tokenizer.all_special_tokens, *added}, key=len, reverse=True)
+        self._folds_system = self._loses_system()
+        self.prompt_ids((Message(Role.USER, PROBE),))
+
+    def _ensure_pad_token(self) -> None:
+        # Never a new token: the embedding has no row for it.
+        tokenizer = self.tokenizer
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+        if tokenizer.eos_token is None:
+            raise ModelError("This model's tokenizer has no end-of-text token, so its responses would never end.")
+
+    def _loses_system(self) -> bool:
+        # With a reply after it: some templates show the system text only while the user's turn is the last.
+        turns = (Message(Role.SYSTEM, PROBE_SYSTEM), Message(Role.USER, PROBE), Message(Role.ASSISTANT, "Yes"))
+        try:
+            return PROBE_SYSTEM not in self._render(turns)
+        except ModelError:
+            return True
+
+    def prompt_ids(self, conversation: Conversation) -> list[int]:
+        """Token ids up to where the model begins its reply."""
+        return self._ids(self._render(self._prepare(conversation), add_generation_prompt=True))
+
+    def pair_ids(self, prompt: Conversation, reply: str) -> tuple[list[int], list[int]]:
+        """Token ids of the prompt and of the reply after it; PrefixError where the two cannot be parted."""
+        before = self.prompt_ids(prompt)
+        whole = self._ids(self._render(self._prepare((*prompt, Message(Role.ASSISTANT, reply)))))
+        if whole[: len(before)] != before:
+            raise PrefixError("the chat template renders the prompt differently once it has a reply")
+        return before, whole[len(before) :]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def _ids(self, text: str) -> list[int]:
+        # The rendered text holds its own begin-of-text token; adding specials would give two.
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _prepare(self, conversation: Sequence[Message]) -> list[Message]:
+        harmless = [replace(m, content=self.harmless(m.content)) for m in conversation]
+        return _joined(_folded(harmless) if self._folds_system else harmless)
+
+    def harmless(self, text: str) -> str:
+        """`text` with no control token of this tokenizer in it: each is broken by a space."""
+        for token in self._specials:
+            if len(token) > 1:
+                text = text.replace(token, f"{token[0]} {token[1:]}")
+        return text
+
+    def _render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
+        try:
+            with within(RENDER_LIMIT_S):
+                return str(
+                    self.tokenizer.apply_chat_template(
+                        as_dicts(messages), tokenize=False, add_generation_prompt=add_generation_prompt
+                    )
+                )
+        except TimeoutError as error:
+            raise ModelError("This model's chat template does not come to an end. Take another model.") from error
+        except (TemplateError, TypeError, KeyError, ValueError) as error:
+            raise ModelError(f"This model's chat template refuses the conversation: {str(error)[:200]}.") from error
+
+
+def _folded(messages: Sequence[Message]) -> list[Message]:
+    """The system text moved to the top of the first user turn, where every template keeps it."""
+    system = "\n\n".join(m.content for m in messages if m.role is Role.SYSTEM)
+    rest = [m for m in messages if m.role is not Role.SYSTEM]
+    if not system or not rest or rest[0].role is not Role.USER:
+        return rest
+    return [replace(rest[0], content=f"{system}\n\n{rest[0].content}"), *rest[1:]]
+
+
+def _joined(messages: Sequence[Message]) -> list[Message]:
+    """Consecutive turns of one role as one turn: many templates insist on taking turns."""
+    return [
+        Message(role, "\n\n".join(m.content for m in turns)) for role, turns in groupby(messages, key=lambda m: m.role)
+    ]
+
+
+@contextlib.contextmanager
+def within(limit_s: float) -> Iterator[None]:
+    """TimeoutError when the block takes longer; works in the main thread of systems that have timers."""
+
+    def expire(_number: int, _frame: FrameType | None) -> None:
+        raise TimeoutError
+
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

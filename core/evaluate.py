@@ -1,0 +1,184 @@
+"""What a run changed, measured on what it never saw: held-out pairs, plain passages, and the starter's trait.
+
+Loops of our own over the resident model; between batches they serve what waits and stop when asked.
+Log-probabilities are TRL's own, through its fused head.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+from core import fused_head, paths, stats
+from core.client import Turn
+from core.errors import Cancelled
+from core.generate import answer
+from core.loader import BASE, ResidentModel
+from core.preferences import PreferencePair
+from core.token_rows import TokenPair
+from core.settings import TRAIT_MAX_NEW_TOKENS, Decoding
+from core.traits import ends_with_one_next_step
+
+# Positions of one no-gradient batch: some 0.5 GB of activations on a 7B base in half precision.
+BATCH_TOKENS = 4096
+TRAIT_BATCH = 8
+GREEDY = Decoding(max_new_tokens=TRAIT_MAX_NEW_TOKENS, temperature=0.0)
+
+
+@dataclass(frozen=True)
+class PairLogps:
+    """Summed log-probabilities of a pair's replies, and the replies' lengths in tokens."""
+
+    chosen: float
+    rejected: float
+    num_chosen: int
+    num_rejected: int
+
+    @property
+    def is_right(self) -> bool:
+        return self.chosen > self.rejected
+
+    @property
+    def is_right_per_token(self) -> bool:
+        return self.chosen / max(self.num_chosen, 1) > self.rejected / max(self.num_rejected, 1)
+
+
+Between = Callable[[int], None]
+
+
+@torch.no_grad()
+def pair_logps(
+    resident: ResidentModel, contender: str, rows: Sequence[TokenPair], between: Between = lambda done: None
+) -> list[PairLogps]:
+    """One `PairLogps` a row, in order. `between(done)` is called after every batch and may raise to stop."""
+    collate = DataCollatorForPreference(pad_token_id=int(resident.tokenizer.pad_token_id))
+    found: dict[int, PairLogps] = {}
+    for indices in _batches(rows):
+        batch = collate([vars(rows[i]) for i in indices])
+        ids, mask = batch["input_ids"], batch["completion_mask"]
+        with fused_head.scoring(resident.model), resident.speaking([contender]):
+            out = resident.model(
+                input_ids=ids.to(resident.device.kind),
+                attention_mask=batch["attention_mask"].to(resident.device.kind),
+                labels=ids.masked_fill(mask == 0, -100).to(resident.device.kind),
+                fused_lm_head=True,
+                use_cache=False,
+            )
+        sums = out.log_probs.float().sum(dim=1).tolist()
+        half = len(indices)
+        for k, i in enumerate(indices):
+            row = rows[i]
+            found[i] = PairLogps(sums[k], sums[half + k], len(row.chosen_ids), len(row.rejected_ids))
+        between(len(found))
+    return [found[i] for i in range(len(rows))]
+
+
+def _batches(rows: Sequence[TokenPair]) -> list[list[int]]:
+    """Indices, longest first, so many to a batch that padding included it stays under `BATCH_TOKENS`."""
+    batches: list[list[int]] = []
+    for i in sorted(range(len(rows)), key=lambda i: -rows[i].length):
+        if not batches or 2 * rows[batches[-1][0]].length * (len(batches[-1]) + 1) > BATCH_TOKENS:
+            batches.append([])
+        batches[-1].append(i)
+    return batches
+
+
+def held_out_figures(
+    base: Sequence[PairLogps], tuned: Sequence[PairLogps], reference: Sequence[PairLogps], beta: float
+) -> dict[str, Any]:
+    """Reward accuracy and margin of tuned against its reference, and preference accuracy of base and tuned."""
+    if not base:
+        return {"held_out": 0, "preference_accuracy_base": None, "preference_accuracy_tuned": None}
+    margins = [
+        beta * ((t.chosen - r.chosen) - (t.rejected - r.rejected)) for t, r in zip(tuned, reference, strict=True)
+    ]
+    summed = _paired([p.is_right for p in base], [p.is_right for p in tuned])
+    return {
+        "held_out": len(base),
+        "held_out_reward_accuracy": sum(m > 0 for m in margins) / len(margins),
+        "held_out_reward_margin": math.fsum(margins) / len(margins),
+        "held_out_logps_chosen_base": math.fsum(p.chosen for p in base) / len(base),
+        "held_out_logps_chosen_tuned": math.fsum(p.chosen for p in tuned) / len(tuned),
+        "preference_accuracy_base": summed["base_k"] / len(base),
+        "preference_accuracy_tuned": summed["tuned_k"] / len(base),
+        **summed,
+        "per_token": _paired([p.is_right_per_token for p in base], [p.is_right_per_token for p in tuned]),
+    }
+
+
+def _paired(base: Sequence[bool], tuned: Sequence[bool]) -> dict[str, Any]:
+    base_only = sum(b and not t for b, t in zip(base, tuned, strict=True))
+    tuned_only = sum(t and not b for b, t in zip(base, tuned, strict=True))
+    return {
+        "base_k": sum(base),
+        "tuned_k": sum(tuned),
+        "base_only": base_only,
+        "tuned_only": tuned_only,
+        "mcnemar_p": stats.mcnemar(base_only, tuned_only),
+    }
+
+
+def passage_rows(resident: ResidentModel) -> list[TokenPair]:
+    """The plain passages as rows whose every token but the first is scored; chosen and rejected alike."""
+    texts = json.loads((paths.ASSETS / "passages.json").read_text(encoding="utf-8"))
+    ids = [resident.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    return [TokenPair(row[:1], row[1:], row[1:2]) for row in ids]
+
+
+def passage_logp(resident: ResidentModel, contender: str, between: Between = lambda done: None) -> float:
+    """Mean log-probability a token on text that has nothing to do with any run: what a run may wreck."""
+    scores = pair_logps(resident, contender, passage_rows(resident), between)
+    return math.fsum(s.chosen for s in scores) / sum(s.num_chosen for s in scores)
+
+
+def count_trait(
+    resident: ResidentModel,
+    adapter: str,
+    pairs: Sequence[PreferencePair],
+    between: Between,
+    is_skipped: Callable[[], bool],
+) -> dict[str, Any]:
+    """How many greedy responses to the held-out prompts end with exactly one next step: base, tuned, and the test."""
+    turns = [pair.prompt for pair in pairs]
+    key = paths.logs_dir() / f"trait-base-{resident.fingerprint[:12]}-{_key(pairs)}.json"
+    known = paths.read_json(key)
+    try:
+        tuned = _shows_trait(resident, adapter, turns, lambda done: between(done), is_skipped)
+        base = known or _shows_trait(resident, BASE, turns, lambda done: between(len(turns) + done), is_skipped)
+    except Cancelled:
+        return {"n": len(turns), "skipped": True}
+    paths.write_json(key, base)
+    figures = _paired(base, tuned)
+    return {
+        "n": len(turns),
+        "base": figures["base_k"],
+        "tuned": figures["tuned_k"],
+        "base_only": figures["base_only"],
+        "tuned_only": figures["tuned_only"],
+        "p": figures["mcnemar_p"],
+        "skipped": False,
+    }
+
+
+def _key(pairs: Sequence[PreferencePair]) -> str:
+    text = json.dumps([[m.content for m in pair.prompt] for pair in pairs])
+    return hashlib.sha256(f"{TRAIT_MAX_NEW_TOKENS}{text}".encode()).hexdigest()[:12]
+
+
+def _shows_trait(
+    resident: ResidentModel, contender: str, prompts: Sequence[Any], between: Between, is_skipped: Callable[[], bool]
+) -> list[bool]:
+    shown: list[bool] = []
+    for start in range(0, len(prompts), TRAIT_BATCH):
+        turns = [Turn(contender, prompt) for prompt in prompts[start : start + TRAIT_BATCH]]
+        responses = answer(resident, turns, GREEDY, is_skipped)
+        if is_skipped():
+            raise Cancelled("The count was skipped.")
+        shown += [ends_with_one_next_step(r.text) for r in responses]
+        between(len(shown))
+    return shown

@@ -1,0 +1,70 @@
+"""What identifies a base: one hash over its weights as they lie on disk, the same on every device.
+
+Torch-free: safetensors files are a length, a JSON header and the bytes.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from core import paths
+from core.errors import ModelError
+
+MAX_HEADER_BYTES = 100_000_000
+
+
+def of_base(folder: Path) -> str:
+    """SHA-256 over sorted tensor names, shapes, dtypes and bytes; cached by the files' sizes and times."""
+    files = sorted(folder.glob("*.safetensors"))
+    stamp = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
+    cache = paths.base_dir() / ".fingerprints.json"
+    known = paths.read_json(cache) or {}
+    key = str(folder.resolve())
+    if known.get(key, {}).get("stamp") == stamp:
+        return str(known[key]["sha256"])
+    value = hash_files(files)
+    _remember(cache, {**known, key: {"stamp": stamp, "sha256": value}})
+    return value
+
+
+def _remember(cache: Path, known: dict[str, Any]) -> None:
+    try:
+        paths.write_json(cache, known)
+    except OSError:
+        return  # a shared base may be read-only: it is hashed again next time
+
+
+def hash_files(files: list[Path]) -> str:
+    """The hash over all tensors of all `files` by name, so that how they are split into files does not matter."""
+    tensors = sorted((name, entry, file, start) for file in files for name, entry, start in _tensors(file))
+    digest = hashlib.sha256()
+    for name, (dtype, shape, begin, end), file, start in tensors:
+        digest.update(f"{name}\0{dtype}\0{shape}\0".encode())
+        _update(digest, file, start + begin, end - begin)
+    return digest.hexdigest()
+
+
+def _tensors(file: Path) -> list[tuple[str, tuple[str, str, int, int], int]]:
+    """(name, (dtype, shape, begin, end), where the bytes start) of every tensor in a file."""
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if length > MAX_HEADER_BYTES:
+                raise ValueError
+            header = json.loads(stream.read(length))
+        entries = {k: v for k, v in header.items() if k != "__metadata__"}
+        return [(k, (v["dtype"], str(v["shape"]), *v["data_offsets"]), 8 + length) for k, v in entries.items()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{file.name} is damaged: it is not a whole safetensors file. Download it again.") from error
+
+
+def _update(digest: Any, file: Path, start: int, size: int) -> None:
+    with file.open("rb") as stream:
+        stream.seek(start)
+        while size > 0:
+            block = stream.read(min(size, 1 << 22))
+            if not block:
+                raise ModelError(f"{file.name} is damaged: it ends before its last tensor. Download it again.")
+            digest.update(block)
+            size -= len(block)

@@ -1,0 +1,45 @@
+"""Every reach into TRL's private parts, guarded by version, with the stock path as the fall-back.
+
+TRL replaces `forward` on the base by one with a fused head, which scores replies without building the logits.
+On CPU and MPS it scores every position, prompt and padding too; `compact` makes it score only the replies.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import trl
+from trl.trainer import utils
+
+KNOWN_VERSIONS = ("1.16.",)
+IS_KNOWN = trl.__version__.startswith(KNOWN_VERSIONS)
+
+
+@contextlib.contextmanager
+def compact() -> Iterator[None]:
+    """Inside, the fused head computes only positions that have a label; stock TRL where its version is unknown."""
+    if not IS_KNOWN:
+        yield
+        return
+    stock = utils._use_triton
+    utils._use_triton = lambda device: True
+    try:
+        yield
+    finally:
+        utils._use_triton = stock
+
+
+@contextlib.contextmanager
+def scoring(model: Any) -> Iterator[None]:
+    """Inside, `model(…, labels=…, fused_lm_head=True).log_probs` has shape (rows, positions - 1), 0 without label."""
+    utils.add_fused_lm_head(model)
+    try:
+        with compact():
+            yield
+    finally:
+        remove(model)
+
+
+def remove(model: Any) -> None:
+    """Give the base its own forward back: TRL leaves its own on the object for good."""
+    model.__dict__.pop("forward", None)

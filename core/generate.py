@@ -1,0 +1,227 @@
+"""Responses: many at once, base and adapters in one batch, whole or as they come.
+
+Rows of one batch may have different contenders (`loader.ResidentModel.speaking`). Drawing uses a random
+state of its own, and nothing here remembers a conversation.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+from transformers.generation import BaseStreamer, StoppingCriteria, StoppingCriteriaList
+
+from core.client import Chunk, Response, Turn
+from core.device import is_out_of_memory, own_randomness
+from core.errors import OutOfMemory, PlaygroundError, RequestError
+from core.loader import ResidentModel
+from core.messages import Conversation, Role
+from core.settings import Decoding
+
+# One batch's prompt and response tokens together: bounds the KV cache (131 kB a token on a 7B base).
+MAX_BATCH_TOKENS = 16_384
+MAX_BATCH_ROWS = 64
+MIN_ROOM = 32
+DROPPED = "The oldest {} messages were left out: the conversation is longer than this model can read."
+
+
+@dataclass
+class _Row:
+    """One turn, tokenised, with its place in the caller's list."""
+
+    index: int
+    contender: str
+    ids: list[int]
+    room: int
+    note: str = ""
+    out: list[int] = field(default_factory=list)
+
+
+def answer(
+    resident: ResidentModel,
+    turns: Sequence[Turn],
+    decoding: Decoding,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Response]:
+    """One response a turn, in the turns' order. A stop leaves the rest cut, with a note that says so."""
+    rows = [_row(resident, index, turn, decoding) for index, turn in enumerate(turns)]
+    responses: dict[int, Response] = {}
+    for batch in _batches(rows, decoding):
+        _generate(resident, batch, decoding, should_stop, _Collector(len(batch)))
+        responses |= {row.index: _response(resident, row) for row in batch}
+        on_progress(len(responses), len(turns))
+    return [responses[index] for index in range(len(turns))]
+
+
+def stream(
+    resident: ResidentModel,
+    turns: Sequence[Turn],
+    decoding: Decoding,
+    emit: Callable[[Chunk], None],
+    should_stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Chunks of every turn's response as they come, side by side; the last chunk of a row holds its response."""
+    rows = [_row(resident, index, turn, decoding) for index, turn in enumerate(turns)]
+    for batch in _batches(rows, decoding):
+        _generate(resident, batch, decoding, should_stop, _Emitter(resident, batch, emit))
+        for row in batch:
+            emit(Chunk(row.index, "", _response(resident, row)))
+
+
+def _row(resident: ResidentModel, index: int, turn: Turn, decoding: Decoding) -> _Row:
+    resident.internal(turn.contender)
+    conversation, num_dropped = turn.conversation, 0
+    limit = resident.max_positions - min(decoding.max_new_tokens, MIN_ROOM)
+    ids = resident.template.prompt_ids(conversation)
+    while len(ids) > limit:
+        shorter = _without_oldest(conversation)
+        if shorter is None:
+            raise RequestError(f"The message is too long for this model: {len(ids)} tokens, and {limit} fit.")
+        num_dropped += len(conversation) - len(shorter)
+        conversation, ids = shorter, resident.template.prompt_ids(shorter)
+    room = min(decoding.max_new_tokens, resident.max_positions - len(ids))
+    return _Row(index, turn.contender, ids, room, DROPPED.format(num_dropped) if num_dropped else "")
+
+
+def _without_oldest(conversation: Conversation) -> Conversation | None:
+    """The conversation less its oldest user turn and what answered it; None where only the question is left."""
+    system = tuple(m for m in conversation if m.role is Role.SYSTEM)
+    rest = conversation[len(system) :]
+    questions = [i for i, m in enumerate(rest) if m.role is Role.USER]
+    return (*system, *rest[questions[1] :]) if len(questions) > 1 else None
+
+
+def _batches(rows: Sequence[_Row], decoding: Decoding) -> Iterator[list[_Row]]:
+    """Rows of like length together, as many as memory allows."""
+    batch: list[_Row] = []
+    for row in sorted(rows, key=lambda row: -len(row.ids)):
+        width = len(batch[0].ids if batch else row.ids) + decoding.max_new_tokens
+        if batch and (len(batch) == MAX_BATCH_ROWS or width * (len(batch) + 1) > MAX_BATCH_TOKENS):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+class _Collector(BaseStreamer):
+    """Takes the tokens of a batch, one a row a call; the first call brings the prompts."""
+
+    def __init__(self, num_rows: int) -> None:
+        self.num_rows = num_rows
+        self.is_prompt = True
+
+    def put(self, value: torch.Tensor) -> None:
+        if self.is_prompt:
+            self.is_prompt = False
+        else:
+            self.take(value.tolist())
+
+    def take(self, tokens: list[int]) -> None:
+        """Whole responses need nothing while they are made."""
+
+    def end(self) -> None:
+        """Nothing is held back."""
+
+
+class _Emitter(_Collector):
+    """Emits the text that each new token adds; half a character waits for its other half."""
+
+    def __init__(self, resident: ResidentModel, rows: Sequence[_Row], emit: Callable[[Chunk], None]) -> None:
+        super().__init__(len(rows))
+        self.template = resident.template
+        self.rows = rows
+        self.emit = emit
+        self.ends = _end_ids(resident)
+        self.ids: list[list[int]] = [[] for _ in rows]
+        self.sent = [""] * len(rows)
+        self.done = [False] * len(rows)
+
+    def take(self, tokens: list[int]) -> None:
+        for i, token in enumerate(tokens):
+            self.done[i] = self.done[i] or token in self.ends
+            if not self.done[i]:
+                self._push(i, token)
+
+    def _push(self, i: int, token: int) -> None:
+        self.ids[i].append(token)
+        text = self.template.decode(self.ids[i])
+        if not text.endswith("\ufffd") and text.startswith(self.sent[i]) and text != self.sent[i]:
+            self.emit(Chunk(self.rows[i].index, text[len(self.sent[i]) :]))
+            self.sent[i] = text
+
+
+class _Stop(StoppingCriteria):
+    """Asked after every token: the user's wish, and each row's own room."""
+
+    def __init__(self, rows: Sequence[_Row], width: int, should_stop: Callable[[], bool]) -> None:
+        self.rooms = torch.tensor([row.room for row in rows])
+        self.width = width
+        self.should_stop = should_stop
+        self.is_stopped = False
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        self.is_stopped = self.is_stopped or self.should_stop()
+        full = self.rooms <= input_ids.shape[1] - self.width
+        return (full | self.is_stopped).to(input_ids.device)
+
+
+def _end_ids(resident: ResidentModel) -> set[int]:
+    configured = resident.model.generation_config.eos_token_id
+    known = configured if isinstance(configured, list) else [configured]
+    return {int(i) for i in (*known, resident.tokenizer.eos_token_id) if i is not None}
+
+
+def _generate(
+    resident: ResidentModel,
+    rows: list[_Row],
+    decoding: Decoding,
+    should_stop: Callable[[], bool],
+    streamer: _Collector,
+) -> None:
+    """Fill every row's `out`; OutOfMemory or PlaygroundError as a sentence, the model's state restored."""
+    width = max(len(row.ids) for row in rows)
+    pad = int(resident.tokenizer.pad_token_id)
+    kind = resident.device.kind
+    ids = torch.tensor([[pad] * (width - len(row.ids)) + row.ids for row in rows], device=kind)
+    mask = torch.tensor([[0] * (width - len(row.ids)) + [1] * len(row.ids) for row in rows], device=kind)
+    stop = _Stop(rows, width, should_stop)
+    contenders = [row.contender for row in rows]
+    try:
+        with resident.speaking(contenders), own_randomness(kind, decoding.seed):
+            out = resident.model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                generation_config=_config(decoding, _end_ids(resident), pad),
+                streamer=streamer,
+                stopping_criteria=StoppingCriteriaList([stop]),
+            )
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory(
+                "There is not enough memory for this response. Shorten the longest response, or ask for fewer at once."
+            ) from error
+        raise PlaygroundError(f"The model could not answer: {str(error).splitlines()[0][:160]}") from error
+    for row, tokens in zip(rows, out[:, width:].tolist(), strict=True):
+        row.out = tokens[: row.room]
+        if stop.is_stopped:
+            row.note = row.note or "Stopped."
+
+
+def _config(decoding: Decoding, ends: set[int], pad: int) -> GenerationConfig:
+    # A configuration of our own: the one that a model brings may filter further (top_k) or repeat-punish.
+    drawn = {"do_sample": True, "temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
+    how: dict[str, Any] = drawn if decoding.temperature > 0 else {"do_sample": False}
+    return GenerationConfig(
+        max_new_tokens=decoding.max_new_tokens, eos_token_id=sorted(ends), pad_token_id=pad, use_cache=True, **how
+    )
+
+
+def _response(resident: ResidentModel, row: _Row) -> Response:
+    ends = _end_ids(resident)
+    stop = next((i for i, token in enumerate(row.out) if token in ends), None)
+    said = row.out[:stop] if stop is not None else row.out
+    response = Response(resident.template.decode(said).strip(), len(said), note=row.note)
+    return replace(response, is_cut=stop is None)

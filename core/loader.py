@@ -1,0 +1,300 @@
+"""The resident model: one copy of the base's weights, any number of adapters on it, chosen by request.
+
+Base and adapters are told apart by which LoRA layers take part in a forward pass, so a swap moves no weights.
+That the base stayed the base is proven, not assumed: its logits on a fixed probe are taken at load and compared
+after every change. Only the engine's main thread may call anything here.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from core import adapters, fingerprint, paths
+from core.chat_template import ChatTemplate
+from core.device import Device, release
+from core.errors import AdapterError, ModelError, PlaygroundError
+from core.settings import Settings
+
+BASE = "base"
+POLICY = "default"  # TRL trains the adapter of this name, and no other
+PROBE_LENGTH = 24
+SAFE_WEIGHTS = "*.safetensors"
+
+transformers_logging.disable_progress_bar()
+
+
+@dataclass
+class _Attached:
+    """An adapter's name inside PEFT. Of fixed width, because PEFT matches names by substring."""
+
+    internal: str
+    fingerprint: str
+
+
+class ResidentModel:
+    """A base in memory with its adapters. `model` is the transformers model, whatever is attached."""
+
+    def __init__(self, folder: Path, device: Device, name: str = "") -> None:
+        self.folder = folder
+        self.name = name or folder.name
+        self.device = device
+        check_files(folder)
+        self.fingerprint = fingerprint.of_base(folder)
+        self.model, self.tokenizer = _load(folder, device)
+        self.template = ChatTemplate(self.tokenizer)
+        self._check_vocabulary()
+        self.peft: PeftModel | None = None
+        self._attached: dict[str, _Attached] = {}
+        self._num_attached = 0
+        self._layers: list[LoraLayer] = []
+        self._shapes = _linear_shapes(self.model)
+        self._probe_ids = torch.arange(PROBE_LENGTH, device=device.kind)[None] * 7 % self.model.config.vocab_size
+        self._probe = self._probe_logits(BASE)
+        # Half precision may round differently from call to call on a GPU: what it does at rest is tolerated.
+        self._tolerance = 0.0 if device.is_exact else 4 * _distance(self._probe, self._probe_logits(BASE)) + 1e-3
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(p.numel() for n, p in self.model.named_parameters() if ".lora_" not in n)
+
+    @property
+    def memory_bytes(self) -> int:
+        return sum(p.numel() * p.element_size() for p in self.model.parameters())
+
+    @property
+    def max_positions(self) -> int:
+        return int(self.model.config.get_text_config().max_position_embeddings)
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        return tuple(self._attached)
+
+    def _check_vocabulary(self) -> None:
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        if len(self.tokenizer) > rows:
+            raise ModelError(
+                f"{self.name} cannot be used: its tokenizer has {len(self.tokenizer)} tokens, its weights only {rows}."
+            )
+
+    # Who speaks
+
+    def internal(self, contender: str) -> str | None:
+        """PEFT's name of a contender, None for the base; AdapterError where it is not attached."""
+        if contender in (BASE, POLICY):
+            return None if contender == BASE else POLICY
+        if contender not in self._attached:
+            raise AdapterError(f"The adapter '{contender}' is not loaded. Choose it again.")
+        return self._attached[contender].internal
+
+    @contextlib.contextmanager
+    def speaking(self, contenders: Sequence[str]) -> Iterator[None]:
+        """Inside, row i of every batch is answered by `contenders[i]`; a single contender speaks for all rows.
+
+        Each LoRA layer's output is scaled by row: 0 for the base, the adapter's own scale for its rows. What was
+        active before, a policy in training included, is active again afterwards, with gradients untouched.
+        """
+        names = [self.internal(c) for c in contenders]
+        active = sorted({n for n in names if n})
+        before = [(layer, layer._active_adapter, dict(layer.scaling)) for layer in self._layers]
+        is_training = self.model.training
+        try:
+            if is_training:
+                self.model.eval()
+            for layer in self._layers:
+                layer._active_adapter = active
+                if len(set(names)) > 1:
+                    _scale_rows(layer, names, active)
+            yield
+        finally:
+            for layer, was_active, scaling in before:
+                layer._active_adapter = was_active
+                layer.scaling.update(scaling)
+            if is_training:
+                self.model.train()
+
+    @torch.no_grad()
+    def _probe_logits(self, contender: str) -> torch.Tensor:
+        with self.speaking([contender]):
+            return self.model(input_ids=self._probe_ids, use_cache=False).logits[0, -4:].float().cpu()
+
+    def prove_base(self) -> None:
+        """PlaygroundError unless the base answers the probe as it did at load."""
+        distance = _distance(self._probe, self._probe_logits(BASE))
+        if not distance <= self._tolerance:
+            raise PlaygroundError(
+                f"The base model in memory has changed (its logits moved by {distance:.2g}), so no answer of it can be "
+                "trusted. Restart the playground."
+            )
+
+    # Adapters come and go
+
+    def attach(self, name: str) -> None:
+        """Make a finished adapter answer; AdapterError, with everything as it was, where it must not."""
+        folder = adapters.find(name)
+        manifest = adapters.read_manifest(folder)
+        mark = str(manifest.get("files", {}).get(adapters.WEIGHTS) or adapters.sha256(folder / adapters.WEIGHTS))
+        if name in self._attached and self._attached[name].fingerprint == mark:
+            return
+        weights = adapters.verify(folder)
+        base = manifest.get("base_fingerprint")
+        if base and base != self.fingerprint:
+            raise AdapterError(
+                f"The adapter '{name}' was trained on {manifest.get('model', 'another base')}, and {self.name} is "
+                "loaded. Choose that base first."
+            )
+        adapters.check_fits(name, weights, self._shapes)
+        self.detach(name)
+        self._num_attached += 1
+        internal = f"adapter_{self._num_attached:04d}"
+        self._add(LoraConfig.from_pretrained(folder), internal, weights)
+        self._attached[name] = _Attached(internal, mark)
+        try:
+            self.prove_base()
+            if torch.equal(self._probe_logits(name), self._probe_logits(BASE)):
+                raise AdapterError(f"The adapter '{name}' changes nothing: it answers exactly as the base does.")
+        except PlaygroundError:
+            self.detach(name)
+            raise
+
+    def _add(self, config: LoraConfig, internal: str, weights: Mapping[str, torch.Tensor] | None) -> None:
+        config.inference_mode = internal != POLICY
+        was_active = [(layer, layer._active_adapter) for layer in self._layers]
+        if self.peft is None:
+            # Not `train`: PEFT turns every parameter of the base off by itself.
+            self.peft = PeftModel(self.model, config, adapter_name=internal)
+        else:
+            self.peft.add_adapter(internal, config)
+        for layer, active in was_active:
+            layer._active_adapter = active
+        self._layers = [m for m in self.model.modules() if isinstance(m, LoraLayer)]
+        if weights is not None:
+            set_peft_model_state_dict(self.peft, dict(weights), adapter_name=internal)
+        if internal != POLICY:
+            self._freeze(internal)
+
+    def _freeze(self, internal: str) -> None:
+        for name, parameter in self.model.named_parameters():
+            if f".{internal}." in name:
+                parameter.requires_grad_(False)
+
+    def detach(self, name: str) -> None:
+        """Forget an adapter; its files stay."""
+        known = self._attached.pop(name, None)
+        if known:
+            self._remove(known.internal)
+            self.prove_base()
+
+    def _remove(self, internal: str) -> None:
+        assert self.peft is not None
+        if len(self.peft.peft_config) == 1:
+            # PEFT cannot be left without any adapter: take the layers off instead.
+            self.peft.unload()
+            self.peft = None
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)
+                self.peft.delete_adapter(internal)
+        self._layers = [m for m in self.model.modules() if isinstance(m, LoraLayer)]
+        release(self.device.kind)
+
+    # The one in training
+
+    def open_policy(self, settings: Settings, from_adapter: str = "") -> PeftModel:
+        """The adapter to be trained, new from the seed or a copy of a finished one, active and trainable."""
+        torch.manual_seed(settings.seed)
+        if from_adapter:
+            folder = adapters.find(from_adapter)
+            config, weights = LoraConfig.from_pretrained(folder), adapters.verify(folder)
+        else:
+            config, weights = lora_config(settings), None
+        self._add(config, POLICY, weights)
+        assert self.peft is not None
+        self.peft.set_adapter(POLICY)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(f".{POLICY}." in name)
+        return self.peft
+
+    def drop_reference(self) -> None:
+        """Take off the frozen copy of the policy that TRL makes: its log-probabilities are known already."""
+        if self.peft is not None and "ref" in self.peft.peft_config:
+            self._remove("ref")
+
+    def close_policy(self) -> None:
+        """Take the trained adapter off again."""
+        self.drop_reference()
+        if self.peft is not None and POLICY in self.peft.peft_config:
+            self._remove(POLICY)
+        self.model.eval()
+        self.prove_base()
+
+
+def _scale_rows(layer: LoraLayer, names: Sequence[str | None], active: Sequence[str]) -> None:
+    for internal in active:
+        if internal in layer.scaling:
+            weight = layer.lora_A[internal].weight
+            rows = [layer.scaling[internal] if name == internal else 0.0 for name in names]
+            layer.scaling[internal] = torch.tensor(rows, dtype=weight.dtype, device=weight.device)[:, None, None]
+
+
+def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).abs().max())
+
+
+def lora_config(settings: Settings) -> LoraConfig:
+    targets: Any = "all-linear" if settings.target_modules == "all-linear" else ["q_proj", "k_proj", "v_proj", "o_proj"]
+    return LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+    )
+
+
+def _linear_shapes(model: torch.nn.Module) -> dict[str, tuple[int, int]]:
+    return {n: tuple(m.weight.shape) for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+
+
+def check_files(folder: Path) -> dict[str, Any]:
+    """The model's config.json once the folder is known to be loadable without running anything of its own."""
+    config = paths.read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise ModelError(f"{folder} is not a model: it has no readable config.json.")
+    if (folder / adapters.CONFIG).exists():
+        raise ModelError(f"{folder} is an adapter, not a base model. Choose the base that it was trained on.")
+    tokenizer = paths.read_json(folder / "tokenizer_config.json") or {}
+    if "auto_map" in config or "auto_map" in tokenizer:
+        raise ModelError(f"{folder.name} needs code of its own to run, which is not supported. Take another model.")
+    if not list(folder.glob(SAFE_WEIGHTS)):
+        raise ModelError(f"{folder.name} has no safetensors files, and no other kind of weights is loaded.")
+    return config
+
+
+def _load(folder: Path, device: Device) -> tuple[Any, Any]:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=device.dtype,
+            attn_implementation=device.attention,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise ModelError(f"{folder.name} cannot be loaded: {str(error).splitlines()[0][:200]}") from error
+    if report["missing_keys"] or report["mismatched_keys"]:
+        missing = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+        raise ModelError(f"{folder.name} is incomplete: {len(missing)} weights are missing, '{missing[0]}' first.")
+    model.requires_grad_(False)
+    return model.to(device.kind).eval(), tokenizer

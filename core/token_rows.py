@@ -1,0 +1,92 @@
+"""Preference pairs as token ids: what TRL's collators take, and why a pair cannot be taken."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from core.chat_template import ChatTemplate, PrefixError
+from core.errors import ModelError
+from core.preferences import PreferencePair
+
+
+@dataclass(frozen=True)
+class TokenPair:
+    """Token ids of one pair. The replies include what the template puts after them."""
+
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+
+    @property
+    def length(self) -> int:
+        return len(self.prompt_ids) + max(len(self.chosen_ids), len(self.rejected_ids))
+
+
+def tokenise(
+    template: ChatTemplate,
+    pairs: Sequence[PreferencePair],
+    max_length: int,
+    on_done: Callable[[int], None] = lambda done: None,
+) -> tuple[list[TokenPair], Counter[str]]:
+    """The pairs that can be trained on at `max_length` tokens, and the rest counted by reason."""
+    rows: list[TokenPair] = []
+    left_out: Counter[str] = Counter()
+    for done, pair in enumerate(pairs, 1):
+        try:
+            rows.append(_row(template, pair, max_length))
+        except PrefixError as error:
+            left_out[str(error)] += 1
+        except ModelError:
+            left_out["the chat template refuses the conversation"] += 1
+        on_done(done)
+    return rows, left_out
+
+
+def _row(template: ChatTemplate, pair: PreferencePair, max_length: int) -> TokenPair:
+    prompt, chosen = template.pair_ids(pair.prompt, pair.chosen)
+    _, rejected = template.pair_ids(pair.prompt, pair.rejected)
+    if len(prompt) >= max_length:
+        raise PrefixError("the prompt alone is longer than max length")
+    # What stays of each reply is what the collator keeps; two that differ only behind the cut teach nothing.
+    room = max_length - len(prompt)
+    if chosen[:room] == rejected[:room]:
+        raise PrefixError("chosen and rejected differ only behind max length")
+    return TokenPair(prompt, chosen[:room], rejected[:room])
+
+
+def grouped_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[int]:
+    """An order for one pass in which rows of like length share a batch: a pure function of its arguments."""
+    draw = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    shuffled: list[int] = torch.randperm(len(lengths), generator=draw).tolist()
+    pool = batch_size * 8
+    batches: list[list[int]] = []
+    for start in range(0, len(shuffled), pool):
+        near = sorted(shuffled[start : start + pool], key=lambda i: lengths[i])
+        batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
+    # A short batch stays last, so that every other step has the same weight.
+    whole = [b for b in batches if len(b) == batch_size]
+    short = [b for b in batches if len(b) < batch_size]
+    order: list[int] = torch.randperm(len(whole), generator=draw).tolist()
+    return [i for b in [*(whole[o] for o in order), *short] for i in b]
+
+
+class GroupedSampler(torch.utils.data.Sampler[int]):
+    """`grouped_order` as a sampler; resuming skips the same batches, whatever was drawn since."""
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Any:
+        return iter(grouped_order(self.lengths, self.batch_size, self.seed, self.epoch))

@@ -1,0 +1,222 @@
+"""SFT and DPO through TRL on the resident weights: one adapter trained, everything else as it was.
+
+TRL owns losses, metrics and the loop. What differs from stock stands here: pairs come tokenised, with their
+reference log-probabilities; batches are grouped by length; a step that leaves the finite numbers ends the run;
+checkpoints are the ones of `checkpoints`; and between micro-steps the run serves what waits.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+
+from core import checkpoints, fused_head
+from core.errors import NonFiniteLoss
+from core.loader import ResidentModel
+from core.token_rows import GroupedSampler, TokenPair
+from core.settings import Method, Settings
+
+MAX_GRAD_NORM = 1.0
+# MPS compiles and keeps a graph for every shape it meets.
+PAD_TO = {"mps": 64}
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a run tells and asks while it goes on. `serve` is called between micro-steps."""
+
+    serve: Callable[[], None]
+    is_stopping: Callable[[], bool]
+    on_row: Callable[[Mapping[str, Any]], None]
+    on_begin: Callable[[int, int], None]
+
+
+class _Reporter(TrainerCallback):
+    """Turns the Trainer's events into calls of the hooks, and a wish to stop into a checkpoint and an end."""
+
+    def __init__(self, hooks: Hooks) -> None:
+        self.hooks = hooks
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.hooks.on_begin(state.global_step, state.max_steps)
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.hooks.serve()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.hooks.serve()
+        if self.hooks.is_stopping() or state.global_step >= state.max_steps:
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
+        if logs and "loss" in logs:
+            self.hooks.on_row({"step": state.global_step, **logs})
+
+
+class _OnResident:
+    """What both trainers do differently from stock; mixed in before the TRL class."""
+
+    checkpoint_root: Path
+    rows_lengths: Sequence[int]
+
+    def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
+        return dataset
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> GroupedSampler:
+        return GroupedSampler(self.rows_lengths, self.args.per_device_train_batch_size, self.args.seed)  # type: ignore[attr-defined]
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss: torch.Tensor = super().training_step(*args, **kwargs)  # type: ignore[misc]
+        if not torch.isfinite(loss):
+            step = self.state.global_step + 1  # type: ignore[attr-defined]
+            raise NonFiniteLoss(
+                f"The loss was {float(loss)} at step {step}, so training stopped there. Lower the learning rate and "
+                "start again; the last checkpoint is kept."
+            )
+        return loss
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        checkpoints.save(self, self.checkpoint_root)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        checkpoints.load_adapter(self.model, Path(resume_from_checkpoint))  # type: ignore[attr-defined]
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)  # type: ignore[misc]
+        if checkpoint is not None and self.args.device.type == "mps":  # type: ignore[attr-defined]
+            checkpoints.load_mps_state(Path(checkpoint))
+
+
+class ResidentDPOTrainer(_OnResident, DPOTrainer):  # type: ignore[misc]
+    """DPO with the reference's log-probabilities as columns of the data."""
+
+
+class ResidentSFTTrainer(_OnResident, SFTTrainer):  # type: ignore[misc]
+    """SFT on the chosen reply alone."""
+
+
+def _arguments(settings: Settings, folder: Path, kind: str) -> dict[str, Any]:
+    return {
+        "output_dir": str(folder),
+        "learning_rate": settings.learning_rate,
+        "num_train_epochs": settings.epochs,
+        "per_device_train_batch_size": settings.batch_size,
+        "gradient_accumulation_steps": settings.accumulation,
+        "max_length": settings.max_length,
+        "warmup_steps": settings.warmup,
+        "lr_scheduler_type": "cosine",
+        "max_grad_norm": MAX_GRAD_NORM,
+        "seed": settings.seed,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "save_strategy": "steps",
+        "save_steps": settings.checkpoint_every,
+        "logging_steps": 1,
+        # The filter would log a NaN as 0.0 and go on.
+        "logging_nan_inf_filter": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+        # The base is frozen in its own precision and the adapter is float32: autocast would wrap the base's forward.
+        "bf16": False,
+        "fp16": False,
+        "use_cpu": kind == "cpu",
+        "dataloader_pin_memory": False,
+        "torch_empty_cache_steps": 50 if kind == "mps" else None,
+    }
+
+
+def _sft(resident: ResidentModel, rows: Sequence[TokenPair], _: Any, common: dict[str, Any], settings: Settings) -> Any:
+    data = Dataset.from_list(
+        [
+            {"input_ids": r.prompt_ids + r.chosen_ids, "labels": [-100] * len(r.prompt_ids) + r.chosen_ids}
+            for r in rows
+        ]
+    )
+    args = SFTConfig(**common, pad_to_multiple_of=PAD_TO.get(resident.device.kind))
+    return ResidentSFTTrainer(
+        model=resident.peft, args=args, train_dataset=data, processing_class=resident.tokenizer
+    )
+
+
+def _dpo(
+    resident: ResidentModel,
+    rows: Sequence[TokenPair],
+    reference: Sequence[tuple[float, float]],
+    common: dict[str, Any],
+    settings: Settings,
+) -> Any:
+    data = Dataset.from_list(
+        [
+            {
+                "prompt_ids": r.prompt_ids,
+                "chosen_ids": r.chosen_ids,
+                "rejected_ids": r.rejected_ids,
+                "ref_chosen_logps": chosen,
+                "ref_rejected_logps": rejected,
+            }
+            for r, (chosen, rejected) in zip(rows, reference, strict=True)
+        ]
+    )
+    args = DPOConfig(
+        **common,
+        beta=settings.beta,
+        loss_type=settings.loss.split("+"),
+        # True would set every dropout of the resident model to 0 for good.
+        disable_dropout=False,
+        precompute_ref_log_probs=False,
+        pad_to_multiple_of=PAD_TO.get(resident.device.kind),
+    )
+    trainer = ResidentDPOTrainer(
+        model=resident.peft, args=args, train_dataset=data, processing_class=resident.tokenizer
+    )
+    # The columns are there already: said before, TRL would hash all weights and compute them itself.
+    trainer.precompute_ref_logps = True
+    resident.drop_reference()
+    return trainer
+
+
+TRAINERS = {Method.SFT: _sft, Method.DPO: _dpo}
+
+
+def train(
+    resident: ResidentModel,
+    method: Method,
+    settings: Settings,
+    rows: Sequence[TokenPair],
+    reference: Sequence[tuple[float, float]],
+    folder: Path,
+    hooks: Hooks,
+    resume_from: Path | None = None,
+) -> None:
+    """Train the open policy on `rows`; `reference` holds (chosen, rejected) log-probabilities for DPO.
+
+    Raises NonFiniteLoss, and whatever memory or disk raise. On every way out the base has its own forward again.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = TRAINERS[method](resident, rows, reference, _arguments(settings, folder, resident.device.kind), settings)
+    trainer.checkpoint_root = folder
+    trainer.rows_lengths = [row.length for row in rows]
+    trainer.add_callback(_Reporter(hooks))
+    try:
+        with fused_head.compact():
+            trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    finally:
+        fused_head.remove(resident.model)
+        if settings.gradient_checkpointing:
+            resident.model.gradient_checkpointing_disable()
+            resident.model.disable_input_require_grads()
+        trainer.model.zero_grad()
+
+
+def num_steps(num_rows: int, settings: Settings) -> int:
+    """Optimiser steps of a run: each pass is whole batches, the last possibly short."""
+    return settings.epochs * math.ceil(math.ceil(num_rows / settings.batch_size) / settings.accumulation)
