@@ -1,0 +1,88 @@
+"""A comparison's rows as CSV that a spreadsheet neither runs nor breaks.
+
+Knows nothing of how a row came about. Every cell can be turned back into what it was: `unescape`.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from core.paths import writing
+
+BOM = "\ufeff"
+# Spreadsheets take these for a formula, some of them after blanks, or in full width.
+FORMULA = re.compile(r"[\s\ufeff\u200b\x00]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n\x00']")
+# What CSV readers cut at or choke on even inside quotes.
+FRAGILE = re.compile("[\r\x00\ud800-\udfff]")
+ESCAPED = re.compile(r"\\(?:\\|u([0-9a-f]{4}))")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prompt of a comparison; its fields are the CSV's columns, in their order."""
+
+    prompt_id: str
+    category: str
+    prompt: str
+    base_response: str
+    tuned_response: str
+    tuned_side: str
+    human_verdict: str
+    human_outcome: str
+    judge_order_1: str
+    judge_order_2: str
+    judge_outcome: str
+    judge_reason: str
+    base_model: str
+    adapter: str
+    judge_model: str
+    base_tokens: int | None
+    tuned_tokens: int | None
+    seed: int
+    created_at: str
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+
+
+def to_csv(rows: Iterable[Row]) -> str:
+    """The rows as CSV text, a BOM in front, every field quoted."""
+    text = io.StringIO(newline="")
+    text.write(BOM)
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL)
+    writer.writerow(COLUMNS)
+    for row in rows:
+        writer.writerow([escape(_text(value)) for value in (vars(row)[name] for name in COLUMNS)])
+    return text.getvalue()
+
+
+def write_csv(rows: Iterable[Row], path: Path) -> None:
+    """Written aside and renamed: a file that was there stays whole until the new one is."""
+    data = to_csv(rows).encode("utf-8")
+    with writing(path) as aside:
+        aside.write_bytes(data)
+
+
+def escape(cell: str) -> str:
+    """`cell` in a form that no spreadsheet runs and every reader gives back.
+
+    A leading apostrophe marks it; where characters had to be spelled out, a backslash follows the apostrophe.
+    """
+    if FRAGILE.search(cell):
+        spelled = FRAGILE.sub(lambda match: f"\\u{ord(match[0]):04x}", cell.replace("\\", "\\\\"))
+        return "'\\" + spelled
+    return "'" + cell if FORMULA.match(cell) else cell
+
+
+def unescape(cell: str) -> str:
+    """The exact inverse of `escape`."""
+    if cell.startswith("'\\"):
+        return ESCAPED.sub(lambda match: chr(int(match[1], 16)) if match[1] else "\\", cell[2:])
+    return cell.removeprefix("'")
+
+
+def _text(value: str | int | None) -> str:
+    return "" if value is None else str(value)
