@@ -93,7 +93,7 @@ def open_page(client: "EngineClient", host: str = HOST, port: int = PORT) -> tup
         server_name=host,
         server_port=port,
         theme=theme.build(),
-        css_paths=theme.CSS,
+        css_paths=theme.STYLES,
         head=HEAD,
         favicon_path=theme.ICON,
         app_kwargs={"middleware": guard.middlewares(), "max_body_size": guard.MAX_BODY_BYTES},

@@ -45,7 +45,7 @@ class ConfigurePanel:
         self.outputs: list[Component] = [self.card, self.start]
 
     def _build_data(self) -> dict[str, Component]:
-        with gr.Group(elem_classes="card"):
+        with gr.Column(elem_classes="card"):
             gr.Markdown("### 1 · Model and data")
             self.model = gr.Dropdown(label="Base model", allow_custom_value=True, elem_id="train-model",
                                      info="A name from the list, a folder, or owner/name on the Hub.")  # fmt: skip
@@ -59,8 +59,8 @@ class ConfigurePanel:
             with gr.Row():
                 limit = gr.Number(DATA["limit"].default, label=DATA["limit"].label, info=DATA["limit"].help,
                                   precision=0)  # fmt: skip
-                held_out = gr.Number(None, label=DATA["held_out"].label, precision=0, placeholder="a quarter, at most 200",
-                                     info=DATA["held_out"].help)  # fmt: skip
+                held_out = gr.Textbox(label=DATA["held_out"].label, placeholder="a quarter, at most 200", max_lines=1,
+                                      info=DATA["held_out"].help)  # fmt: skip
         self.by_source = {DataSource.HH_RLHF: part, DataSource.FILE: file, DataSource.HUB: hub_id}
         return {"model": self.model, "source": self.source, "part": part, "file": file, "hub_id": hub_id,
                 "limit": limit, "held_out": held_out}  # fmt: skip
@@ -68,10 +68,10 @@ class ConfigurePanel:
     def _build_method(self) -> dict[str, Component]:
         simple = [s for s in TRAINING.values() if s.is_simple]
         advanced = [s for s in TRAINING.values() if not s.is_simple]
-        with gr.Group(elem_classes="card"):
+        with gr.Column(elem_classes="card"):
             gr.Markdown("### 2 · Method")
             method = gr.Radio([(METHOD_NAMES[m], m.value) for m in (Method.DPO, Method.SFT)], value=Method.DPO.value,
-                              label="Method", show_label=False, container=False, elem_id="method")  # fmt: skip
+                              label="Method", show_label=False, elem_id="method")  # fmt: skip
             self.method_note = gr.Markdown(METHOD_NOTES[Method.DPO], elem_classes="note")
             first = fields.build(simple, Method.DPO, Size.SMALL)
             with gr.Accordion("Advanced", open=False), gr.Row(elem_classes="grid"):
@@ -80,7 +80,7 @@ class ConfigurePanel:
         return {"method": method} | first | more
 
     def _build_card(self) -> None:
-        with gr.Group(elem_classes="card", elem_id="plan"):
+        with gr.Column(elem_classes="card", elem_id="plan"):
             gr.Markdown("### What will run")
             self.card = gr.Markdown(WAITING, elem_id="plan-words")
             self.start = gr.Button("Waiting for the model", variant="primary", size="lg", interactive=False,
@@ -88,12 +88,12 @@ class ConfigurePanel:
 
     def _build_recipes(self) -> None:
         self.recipes: list[tuple[Recipe, gr.Button]] = []
-        with gr.Group(elem_classes="card", elem_id="recipes"):
+        with gr.Column(elem_classes="card", elem_id="recipes"):
             gr.Markdown("### Or begin with a recipe\nIt only fills in the form; you start it.")
             for recipe in RECIPES.values():
                 with gr.Row(elem_classes="recipe"):
                     gr.Markdown(f"**{recipe.title}**  \n{recipe.note}")
-                    button = gr.Button(f"Fill in: {recipe.title}", size="sm", scale=0, min_width=120)
+                    button = gr.Button("Fill in", size="sm", scale=0, min_width=90, elem_id=f"recipe-{recipe.name}")
                 self.recipes.append((recipe, button))
 
     def wire(self, world: gr.State) -> None:
@@ -121,7 +121,10 @@ class ConfigurePanel:
         """The card and the Start button, whose label is the reason where it cannot be pressed."""
         state = self.client.state()
         if state.phase in (EnginePhase.FAILED, EnginePhase.DEAD):
-            return [f"**{views.as_text(state.message)}** {views.as_text(state.reason)}", _disabled("The engine is not running")]
+            return [
+                f"**{views.as_text(state.message)}** {views.as_text(state.reason)}",
+                _disabled("The engine is not running"),
+            ]
         if state.phase is not EnginePhase.READY:
             return [WAITING, _disabled("Waiting for the model")]
         try:
@@ -149,9 +152,9 @@ class ConfigurePanel:
         form = TrainForm.showing(recipe.request)
         model = form.model or self.client.state().base
         settings = fields.reseated(form.method, self.size(model), form.settings)
-        values = {"model": model, "source": form.source, "part": form.part, "file": None, "hub_id": form.hub_id,
-                  "limit": form.limit, "held_out": form.held_out, "method": form.method}  # fmt: skip
-        return [METHOD_NOTES[Method(form.method)], *values.values(), *settings.values()]
+        held_out = "" if form.held_out is None else str(form.held_out)
+        values = (model, form.source, form.part, None, form.hub_id, form.limit, held_out, form.method)
+        return [METHOD_NOTES[Method(form.method)], *values, *settings.values()]
 
     def begin(self, **form: Any) -> str:
         """Start what the form says; the run's name."""

@@ -106,7 +106,10 @@ class Page:
         self.toggle.click(None, js=TOGGLE, api_visibility="private")
         self.train.wire(self)
         self.chip.click(self.train.show_run, None, [self.tabs, self.train.inner, self.train.chosen], **quiet).then(
-            self.train.view, [self.train.seen, self.train.chosen], components(self.train.seen, self.train.parts), **quiet
+            self.train.view,
+            [self.train.seen, self.train.chosen],
+            components(self.train.seen, self.train.parts),
+            **quiet,
         )
         for opened, tab in zip(self._opened, (self.compare, self.chat), strict=True):
             opened.select(tab.arrive, None, tab.arrivals, **quiet)

@@ -12,7 +12,7 @@ from gradio.components import Component
 
 from core import runs
 from core.runs import Phase, Run, RunStatus
-from core.ui import run_views, theme
+from core.ui import run_views
 from core.ui.notices import empty, shows_errors
 from core.ui.parts import Part
 
@@ -31,21 +31,17 @@ class RunPanel:
         self.client = client
 
     def build(self) -> None:
-        with gr.Group(elem_classes="card", elem_id="run"):
-            self.title = gr.Markdown(NO_RUN, elem_id="run-title")
-            self.phases = gr.HTML("", elem_id="run-phases", padding=False)
-            self.line = gr.Markdown("", elem_id="run-line")
-            self.bar = gr.HTML(run_views.bar(0), elem_id="run-bar", padding=False)
-            self._build_buttons()
+        with gr.Row(elem_classes="running"):
+            with gr.Column(scale=3, min_width=340, elem_classes="card", elem_id="run"):
+                self.title = gr.Markdown(NO_RUN, elem_id="run-title")
+                self.phases = gr.HTML("", elem_id="run-phases", padding=False)
+                self.line = gr.Markdown("", elem_id="run-line")
+                self.bar = gr.HTML(run_views.bar(0), elem_id="run-bar", padding=False)
+                self._build_buttons()
+            with gr.Column(scale=2, min_width=320, elem_classes="card", elem_id="outcome"):
+                self._build_outcome()
         with gr.Row(elem_classes="plots"):
             self.plots = [self._build_plot(*curve) for curve in run_views.CURVES]
-        with gr.Group(elem_classes="card", elem_id="outcome"):
-            gr.Markdown("### Result")
-            self.outcome = gr.Markdown("", elem_id="outcome-words")
-            with gr.Row(elem_classes="actions"):
-                self.compare = gr.Button("Compare now", variant="primary", visible=False, elem_id="compare-now")
-                self.chat = gr.Button("Chat now", visible=False, elem_id="chat-now")
-                self.resume = gr.Button("Resume", variant="primary", visible=False, elem_id="resume")
         self.shown = gr.State("")
         self.parts = self._parts()
 
@@ -55,6 +51,14 @@ class RunPanel:
             self.go_on = gr.Button("Go on", variant="primary", visible=False, elem_id="go-on")
             self.stop = gr.Button("Stop and keep", variant="stop", visible=False, elem_id="stop")
             self.skip = gr.Button("Skip the trait count", visible=False, elem_id="skip-trait")
+
+    def _build_outcome(self) -> None:
+        gr.Markdown("### Result")
+        self.outcome = gr.Markdown("", elem_id="outcome-words")
+        with gr.Row(elem_classes="actions"):
+            self.compare = gr.Button("Compare now", variant="primary", visible=False, elem_id="compare-now")
+            self.chat = gr.Button("Chat now", visible=False, elem_id="chat-now")
+            self.resume = gr.Button("Resume", variant="primary", visible=False, elem_id="resume")
 
     def _build_plot(self, name: str, title: str, _: tuple[str, ...]) -> gr.LinePlot:
         lim = [0.0, 1.0] if name == "rewards/accuracies" else None
@@ -133,11 +137,14 @@ def offered(run: Run, adapters: list[str]) -> list[bool]:
 def curves(run: Run) -> list[tuple[bool, list[tuple[int, float]]]]:
     """Of each plot: whether the method has it, and its points."""
     rows = runs.read_metrics(run.name)
-    return [(run.method in methods or not run.method, run_views.curve(rows, name)) for name, _, methods in run_views.CURVES]
+    return [
+        (run.method in methods or not run.method, run_views.curve(rows, name)) for name, _, methods in run_views.CURVES
+    ]
 
 
 def frame(points: list[tuple[int, float]]) -> pd.DataFrame:
-    return pd.DataFrame(points, columns=["step", "value"])
+    # Without a type an empty frame makes categories of the numbers that come later.
+    return pd.DataFrame(points, columns=["step", "value"]).astype({"step": float, "value": float})
 
 
 def _as_is(value: Any) -> Any:

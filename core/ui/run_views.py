@@ -26,12 +26,12 @@ CURVES = (
     ("rewards/margins", "Reward margin", (Method.DPO,)),
     ("rewards/accuracies", "Reward accuracy", (Method.DPO,)),
 )
-PHASES = tuple(phase.value for phase in Phase)
 
 SMALL_P = 0.05
 
 
 # --- before -------------------------------------------------------------------------------------------
+
 
 def plan_words(plan: Any, base: str, data: str) -> str:
     """What will run, in Markdown; `plan` is the engine's RunPlan."""
@@ -70,6 +70,7 @@ def download_words(num_bytes: int) -> str:
 
 # --- during -------------------------------------------------------------------------------------------
 
+
 def run_title(run: Run) -> str:
     method = METHOD_NAMES.get(Method(run.method), run.method) if run.method in set(Method) else run.method
     return f"### {as_text(run.name)}\n{as_text(method)} on {as_text(run.dataset)} · base {as_text(run.base)}"
@@ -105,13 +106,26 @@ def bar(share: float | None) -> str:
     return f'<progress aria-label="Progress of this phase" max="1000" value="{round(share * 1000)}"></progress>'
 
 
-def phase_chips(run: Run) -> str:
-    """The run's phases as a list, the present one marked; made of our own words alone."""
-    def chip(phase: str) -> str:
-        state = ' aria-current="step"' if run.is_alive and phase == run.phase else ""
-        return f"<li{state}>{phase}</li>"
+def phases_of(run: Run) -> list[str]:
+    """The phases that a run of this kind goes through, in order."""
+    skipped = set() if run.method == Method.DPO else {Phase.REFERENCE}
+    if run.dataset != "starter":
+        skipped.add(Phase.TRAIT)
+    return [phase.value for phase in Phase if phase not in skipped or phase == run.phase]
 
-    return f'<ol class="phases">{"".join(chip(phase) for phase in PHASES)}</ol>'
+
+def phase_chips(run: Run) -> str:
+    """The run's phases as a list, those done and the present one marked; made of our own words alone."""
+    phases = phases_of(run)
+    now = phases.index(run.phase) if run.phase in phases else 0
+    done = len(phases) if run.status is RunStatus.FINISHED else now
+
+    def chip(number: int, phase: str) -> str:
+        if run.is_alive and number == now:
+            return f'<li aria-current="step">{phase}</li>'
+        return f"<li data-done>{phase}</li>" if number < done else f"<li>{phase}</li>"
+
+    return f'<ol class="phases">{"".join(chip(*numbered) for numbered in enumerate(phases))}</ol>'
 
 
 def curve(rows: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, float]]:
@@ -121,6 +135,7 @@ def curve(rows: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, float
 
 
 # --- after --------------------------------------------------------------------------------------------
+
 
 def outcome_words(run: Run) -> str:
     """What came of the run, in Markdown; empty while it goes on."""

@@ -12,7 +12,7 @@ from gradio.themes.utils.fonts import LocalFont
 
 from core.paths import ASSETS
 
-CSS: Path = ASSETS / "playground.css"
+STYLES: list[Path] = sorted(ASSETS.glob("*.css"))
 ICON: Path = ASSETS / "icon.png"
 
 PINE = Color(
@@ -35,9 +35,6 @@ EDGE, EDGE_DARK = "#8f8b80", "#70767a"
 ACCENT, ACCENT_DARK = "#1f6f60", "#7fcdb9"
 ON_ACCENT, ON_ACCENT_DARK = "#ffffff", "#0a211e"
 STOP, STOP_DARK = "#a3342b", "#f0998f"
-
-# Series of the plots, told apart in both modes and by their titles as well.
-SERIES = {"loss": "#2f8775", "margin": "#b7791f", "accuracy": "#5b7cc4"}
 
 # (what it is, text, ground, least contrast)
 PAIRS = (

@@ -33,8 +33,8 @@ PARTS = {
     HALF_EACH: "",
 }
 SOURCE_NOTES = {
-    DataSource.STARTER: "160 short pairs that come with the playground. They teach one visible habit: a brief, concrete "
-    "answer that ends with exactly one next step.",
+    DataSource.STARTER: "160 short pairs that come with the playground. They teach one visible habit: a brief, "
+    "concrete answer that ends with exactly one next step.",
     DataSource.HH_RLHF: "Anthropic's human preferences. It is downloaded once, and for that you need the network.",
     DataSource.FILE: "A .jsonl or .jsonl.gz file of up to 20 MB with a chosen and a rejected conversation a line.",
     DataSource.HUB: "Any data set of preferences on the Hugging Face Hub, as owner/name or owner/name:folder.",

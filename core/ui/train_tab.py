@@ -52,12 +52,12 @@ class TrainTab:
         ]
 
     def _build_history(self) -> None:
-        with gr.Group(elem_classes="card"):
+        with gr.Column(elem_classes="card"):
             gr.Markdown("### History")
             self.history_note = gr.Markdown(NO_HISTORY)
             self.history = gr.Dataframe(
                 [], headers=list(run_views.HISTORY), datatype="str", interactive=False, wrap=True, max_height=560,
-                elem_id="history", buttons=[], show_label=False,
+                elem_id="history", elem_classes="words-table", buttons=[], show_label=False,
             )  # fmt: skip
 
     def wire(self, app: "Page") -> None:

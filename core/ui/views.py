@@ -44,6 +44,7 @@ def count(number: int, one: str, many: str = "") -> str:
 
 # --- the engine and the bases ---------------------------------------------------------------------------
 
+
 def engine_line(state: EngineState) -> str:
     """The header's second line, in Markdown: what the engine does, on what, and why there."""
     if state.phase is EnginePhase.READY:
