@@ -53,8 +53,8 @@ def draw_sides(nonce: bytes, prompt_ids: Sequence[str]) -> dict[str, Side]:
     A pure function of the nonce, so that whoever learns it afterwards can check every side.
     """
     shuffled = sorted(prompt_ids, key=lambda prompt_id: hashlib.sha256(nonce + prompt_id.encode()).digest())
-    on_a = (len(shuffled) + nonce[0] % 2) // 2
-    return {prompt_id: Side.A if rank < on_a else Side.B for rank, prompt_id in enumerate(shuffled)}
+    on_a = set(shuffled[: (len(shuffled) + nonce[0] % 2) // 2])
+    return {prompt_id: Side.A if prompt_id in on_a else Side.B for prompt_id in prompt_ids}
 
 
 def commit(nonce: bytes, sides: Mapping[str, Side]) -> str:

@@ -155,7 +155,7 @@ class Comparison:
 
     def vote(self, prompt_id: str, verdict: HumanVerdict | str) -> None:
         """Store a vote at once. The last one opens the seal."""
-        if verdict not in set(HumanVerdict):
+        if verdict not in list(HumanVerdict):
             raise RequestError(f"A vote is one of {', '.join(HumanVerdict)}, not {str(verdict)[:40]!r}.")
         with self._alone() as standing:
             _check_vote(standing, prompt_id)

@@ -30,7 +30,9 @@ def test_every_cell_comes_back_as_it_was(cell: str) -> None:
     assert unescape(read(to_csv([replace(ROW, prompt=cell)]))[0]["prompt"]) == cell
 
 
-@pytest.mark.parametrize("cell", [cell for cell in TRIGGERS if cell.strip("\ufeff \t\r\n\x00")[:1] in tuple("=+-@＝＋－＠")])
+@pytest.mark.parametrize(
+    "cell", [cell for cell in TRIGGERS if cell.strip("\ufeff \t\r\n\x00")[:1] in tuple("=+-@＝＋－＠")]
+)
 def test_no_cell_starts_like_a_formula(cell: str) -> None:
     assert escape(cell)[0] == "'"
 
