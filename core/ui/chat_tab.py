@@ -32,7 +32,6 @@ class ChatTab:
     def __init__(self, client: "EngineClient") -> None:
         self.client = client
         self.streams = Streams(client)
-        self.arrivals: list[Component] = []
 
     def build(self) -> None:
         self.talks = gr.State(Talks())
@@ -51,7 +50,7 @@ class ChatTab:
         with gr.Row():
             with gr.Accordion("System prompt", open=False):
                 self.system = gr.Textbox(
-                    lines=3, max_lines=8, show_label=False, container=False, elem_id="chat-system",
+                    "", lines=3, max_lines=8, show_label=False, container=False, elem_id="chat-system",
                     placeholder="Who the model is to be, and how it is to answer. Empty for none.",
                 )  # fmt: skip
             with gr.Accordion("Sampling", open=False):
@@ -62,13 +61,14 @@ class ChatTab:
             Part(self.send, lambda value: gr.update(value=value or "Send", interactive=not value)),
             Part(self.notice, lambda value: value),
         ]
-        self.arrivals = components(self.seen, self.parts)
+        self.arrivals: list[Component] = [self.adapter]
+        self.around = components(self.seen, self.parts)
 
     def _build_pane(self, label: str, elem_id: str) -> tuple[gr.Column, gr.Chatbot, gr.Markdown]:
         with gr.Column(min_width=320) as column:
             pane = gr.Chatbot(
                 label=label, elem_id=elem_id, height=PANE_HEIGHT, render_markdown=False, latex_delimiters=[],
-                buttons=[], feedback_options=None, layout="bubble", placeholder="Nothing said yet. Ask something below.",
+                buttons=[], feedback_options=None, layout="bubble", placeholder="Nothing said yet. Ask below.",
             )  # fmt: skip
             caption = gr.Markdown("", elem_id=f"{elem_id}-caption", elem_classes="caption")
         return column, pane, caption
@@ -82,8 +82,8 @@ class ChatTab:
             self.send = gr.Button("Send", variant="primary", elem_id="chat-send", scale=2, min_width=110)
             self.stop = gr.Button("Stop", variant="stop", elem_id="chat-stop", scale=1, min_width=80, interactive=False)
         with gr.Row():
-            self.retry = gr.Button("Retry the last answer", size="sm", elem_id="chat-retry")
-            self.clear = gr.Button("Clear", size="sm", elem_id="chat-clear")
+            self.retry = gr.Button("Retry the last answer", size="sm", elem_id="chat-retry", scale=0, min_width=180)
+            self.clear = gr.Button("Clear", size="sm", elem_id="chat-clear", scale=0, min_width=100)
 
     def wire(self, app: "Page") -> None:
         chosen: list[Component] = [self.shown, self.adapter]
@@ -100,26 +100,26 @@ class ChatTab:
         for spoke in (said, again):
             spoke.then(self.rest, None, self.stop, **QUIET)
         self.stop.click(self.halt, None, self.stop, **QUIET)
-        self.clear.click(self.forget, [self.talks, *chosen], [self.talks, *panes], **QUIET)
+        gr.on(
+            [self.clear.click, self.base_pane.clear, self.tuned_pane.clear], self.forget, [self.talks, *chosen],
+            [self.talks, *panes], **QUIET,
+        )  # fmt: skip
         gr.on(
             [self.shown.input, self.adapter.input], self.turn_to, [self.talks, *chosen],
             [*panes, self.base_column, self.tuned_column], **QUIET,
         )  # fmt: skip
         looked = [self.seen, *chosen]
-        app.demo.load(self.view, looked, self.arrivals, **QUIET)
-        app.timer.tick(self.view, looked, self.arrivals, **QUIET)
-        gr.on([self.shown.input, self.adapter.input], self.view, looked, self.arrivals, **QUIET)
+        app.demo.load(self.view, looked, self.around, **QUIET)
+        app.timer.tick(self.view, looked, self.around, **QUIET)
+        gr.on([self.shown.input, self.adapter.input], self.view, looked, self.around, **QUIET)
 
     def arrive(self, adapter: str = "") -> Any:
-        """The choices as they are now, with `adapter` chosen where one is named."""
-        return self._view(None, Shown.BOTH, adapter or None)
+        """The adapters as they are now, with `adapter` chosen where one is named; the rest follows by itself."""
+        return gr.update(choices=runs.list_adapters(), **({"value": adapter} if adapter else {}))
 
     @shows_errors
     def view(self, seen: list[Any] | None, shown: str, adapter: str | None) -> Any:
         """Everything outside the panes as things stand."""
-        return self._view(seen, shown, adapter)
-
-    def _view(self, seen: list[Any] | None, shown: str, adapter: str | None) -> Any:
         state, adapters = self.client.state(), runs.list_adapters()
         chosen = adapter if adapter in adapters else next(iter(adapters), None)
         values = [

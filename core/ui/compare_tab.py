@@ -1,26 +1,156 @@
-"""The Compare tab: not written yet; this is its border towards the page."""
+"""The Compare tab: a blind comparison from Start to its results, and a place to just try a prompt.
+
+Puts its parts together. One view, made from the comparison's journal and the worker, feeds the buttons,
+the timer and a fresh page alike, so a reload or a second tab finds everything as it stands.
+"""
 
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio.components import Component
 
+from core import runs
+from core.ui import compare_views as views
+from core.ui.chat_views import Shown, why_not_send
+from core.ui.compare_scene import Scene, look
+from core.ui.compare_setup import CompareSetup
+from core.ui.compare_worker import ComparisonWorker
+from core.ui.notices import record, shows_errors
+from core.ui.parts import Part, changes, components
+from core.ui.results_panel import ResultsPanel
+from core.ui.try_prompt import TryPrompt
+from core.ui.vote_panel import VotePanel
+
 if TYPE_CHECKING:
     from core.client import EngineClient
     from core.ui.page import Page
+
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 class CompareTab:
     def __init__(self, client: "EngineClient") -> None:
         self.client = client
+        self.worker = ComparisonWorker(client, record)
+        self.setup = CompareSetup(client, self.worker)
+        self.voting = VotePanel(self.worker)
+        self.results = ResultsPanel(self.worker)
+        self.trying = TryPrompt(client)
 
     def build(self) -> None:
-        self.adapter = gr.Dropdown(label="Adapter", choices=[], interactive=True)
+        self.seen = gr.State(None)
+        self.adapter = gr.Dropdown(
+            [], label="Adapter", info="It is compared with the base that it was trained on.", interactive=True,
+            elem_id="compare-adapter",
+        )  # fmt: skip
+        with gr.Tabs(elem_id="compare-tabs"):
+            with gr.Tab("Blind comparison", id="blind"):
+                self.setup.build()
+                self._build_progress()
+                self.voting.build()
+                self.results.build()
+            with gr.Tab("Try a prompt", id="try"):
+                self.trying.build()
+        self.parts = [
+            Part(self.adapter, lambda value: gr.update(choices=list(value[0]), value=value[1])),
+            Part(self.progress, lambda value: gr.update(value=value, visible=bool(value))),
+            Part(self.sentence, lambda value: gr.update(value=value, visible=bool(value))),
+            Part(self.stop, lambda value: gr.update(visible=value[0], interactive=value[1])),
+            Part(self.go_on_button, lambda value: gr.update(visible=value)),
+            *self.setup.parts,
+            *self.voting.parts,
+            *self.results.parts,
+            *self.trying.parts,
+        ]
         self.arrivals: list[Component] = [self.adapter]
+        self.shown = components(self.seen, self.parts)
+
+    def _build_progress(self) -> None:
+        with gr.Row(elem_id="compare-progress"):
+            with gr.Column(scale=5):
+                self.sentence = gr.Markdown(views.NOTHING_YET, elem_id="compare-sentence")
+                self.progress = gr.HTML("", visible=False, elem_id="compare-bar")
+            self.stop = gr.Button("Stop", variant="stop", visible=False, elem_id="compare-stop", scale=1, min_width=90)
+            self.go_on_button = gr.Button("Go on", visible=False, elem_id="compare-go-on", scale=1, min_width=90)
 
     def wire(self, app: "Page") -> None:
-        """Cross-tab jumps and the timer: app.timer, app.demo, app.tabs."""
+        self.setup.wire()
+        self.results.wire()
+        self.trying.wire(self.adapter)
+        inputs = [self.seen, self.adapter, self.setup.mode, self.setup.num_prompts]
+        app.demo.load(self.view, inputs, self.shown, **QUIET)
+        gr.on(
+            [app.timer.tick, self.adapter.input, self.setup.mode.input, self.setup.num_prompts.change],
+            self.view, inputs, self.shown, **QUIET,
+        )  # fmt: skip
+        self.setup.start_button.click(
+            self.start, [*inputs, self.setup.table, self.setup.known], self.shown,
+            inputs_kwargs=self.setup.sampling, **QUIET,
+        )  # fmt: skip
+        self.stop.click(self.halt, inputs, self.shown, **QUIET)
+        self.go_on_button.click(self.go_on, inputs, self.shown, **QUIET)
+        for button in self.voting.buttons:
+            button.click(self.vote, [*inputs, button, self.voting.prompt_id], self.shown, **QUIET)
+        self.voting.undo_button.click(self.undo, inputs, self.shown, **QUIET)
 
     def arrive(self, adapter: str = "") -> Any:
-        """Updates for `arrivals`."""
-        return gr.skip()
+        """The adapters as they are now, with `adapter` chosen where one is named; the rest follows by itself."""
+        return gr.update(choices=runs.list_adapters(), **({"value": adapter} if adapter else {}))
+
+    @shows_errors
+    def view(self, seen: list[Any] | None, adapter: str | None, mode: str, num_prompts: int) -> Any:
+        """The whole tab as things stand; only what this session has not seen is sent."""
+        return self._view(seen, adapter, mode, num_prompts)
+
+    def _view(self, seen: list[Any] | None, adapter: str | None, mode: str, num_prompts: int) -> Any:
+        adapters = runs.list_adapters()
+        chosen = adapter if adapter in adapters else next(iter(adapters), None)
+        scene = look(self.worker)
+        values = [
+            (tuple(adapters), chosen),
+            *_progress(scene),
+            *self.setup.values(chosen, mode, num_prompts),
+            *self.voting.values(scene),
+            *self.results.values(scene.results if scene else None),
+            *self.trying.values(chosen, why_not_send(self.client.state(), Shown.BOTH, adapters)),
+        ]
+        return changes(self.parts, values, seen)
+
+    @shows_errors
+    def start(
+        self, seen: list[Any] | None, adapter: str | None, mode: str, num_prompts: int, table: list[list[object]],
+        known: Any, **sampling: float,
+    ) -> Any:  # fmt: skip
+        self.setup.start(adapter, mode, table, known, **sampling)
+        return self._view(seen, adapter, mode, num_prompts)
+
+    @shows_errors
+    def halt(self, seen: list[Any] | None, adapter: str | None, mode: str, num_prompts: int) -> Any:
+        self.worker.stop()
+        return self._view(seen, adapter, mode, num_prompts)
+
+    @shows_errors
+    def go_on(self, seen: list[Any] | None, adapter: str | None, mode: str, num_prompts: int) -> Any:
+        self.setup.go_on()
+        return self._view(seen, adapter, mode, num_prompts)
+
+    @shows_errors
+    def vote(
+        self, seen: list[Any] | None, adapter: str | None, mode: str, num_prompts: int, label: str, prompt_id: str
+    ) -> Any:
+        self.voting.vote(label, prompt_id)
+        return self._view(seen, adapter, mode, num_prompts)
+
+    @shows_errors
+    def undo(self, seen: list[Any] | None, adapter: str | None, mode: str, num_prompts: int) -> Any:
+        self.voting.undo()
+        return self._view(seen, adapter, mode, num_prompts)
+
+
+def _progress(scene: Scene | None) -> list[Any]:
+    """The bar, the sentence, Stop as (there, enabled), and whether Go on is there."""
+    if scene is None:
+        return ["", views.NOTHING_YET, (False, False), False]
+    bar = views.bar(scene.progress.share) if scene.progress else ""
+    stop = (scene.is_running, not scene.is_stopping)
+    return [bar, views.standing_sentence(scene), stop, scene.can_go_on]

@@ -1,0 +1,128 @@
+"""Try a prompt: type or pick one, and base and tuned stream their responses at once. Nothing is blind here.
+
+Keeps nothing: no journal, no vote.
+"""
+
+import secrets
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from gradio.components import Component
+
+from core import runs
+from core.client import Turn
+from core.compare import read_prompts
+from core.errors import RequestError
+from core.messages import ask
+from core.settings import Decoding
+from core.ui import keys, sampling
+from core.ui.chat_views import BASE, Shown, caption, contenders
+from core.ui.compare_setup import GIVEN
+from core.ui.notices import shows_errors
+from core.ui.parts import Part
+from core.ui.streams import Column, Streams
+
+if TYPE_CHECKING:
+    from core.client import EngineClient
+
+LINES = 14
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+class TryPrompt:
+    def __init__(self, client: "EngineClient") -> None:
+        self.streams = Streams(client)
+
+    def build(self) -> None:
+        prompts = [(f"{prompt.category}: {prompt.prompt}", prompt.prompt) for prompt in read_prompts(GIVEN)]
+        self.prompts = [text for _, text in prompts]
+        self.pick = gr.Dropdown(
+            prompts, value=self.prompts[0], label="Pick a prompt", elem_id="try-pick", interactive=True
+        )
+        self.text = gr.Textbox(
+            self.prompts[0], label="Or write one", lines=3, max_lines=8, elem_id="try-text",
+            placeholder="Anything you like to ask both.",
+        )  # fmt: skip
+        with gr.Row():
+            self.ask = gr.Button("Ask both", variant="primary", elem_id="try-ask", scale=3)
+            self.next = gr.Button("Next prompt", elem_id="try-next", scale=2)
+            self.stop = gr.Button("Stop", variant="stop", elem_id="try-stop", interactive=False, scale=1, min_width=80)
+        keys.listener("try", {"n": "try-next"}, "Key: <kbd>n</kbd> asks the next prompt. It rests while you type.")
+        with gr.Row(equal_height=True):
+            self.base, self.base_caption = self._build_card(BASE)
+            self.tuned, self.tuned_caption = self._build_card("tuned")
+        with gr.Accordion("Sampling", open=False):
+            self.sampling = sampling.sliders()
+        self.parts = [
+            Part(self.tuned, lambda value: gr.update(label=value)),
+            Part(self.ask, lambda value: gr.update(value=value or "Ask both", interactive=not value)),
+            Part(self.next, lambda value: gr.update(interactive=not value)),
+        ]
+
+    def _build_card(self, name: str) -> tuple[gr.Textbox, gr.Markdown]:
+        with gr.Column(min_width=320):
+            card = gr.Textbox(
+                label=name, lines=LINES, max_lines=LINES, interactive=False, autoscroll=True, elem_id=f"try-{name}",
+                elem_classes="response",
+            )  # fmt: skip
+            return card, gr.Markdown("", elem_classes="caption")
+
+    def wire(self, adapter: Component) -> None:
+        answers: list[Component] = [self.base, self.tuned, self.base_caption, self.tuned_caption, self.stop]
+        streaming: dict[str, Any] = {"inputs_kwargs": self.sampling, "concurrency_limit": 8, **QUIET}
+        self.pick.input(self.take, self.pick, self.text, **QUIET)
+        asked = self.ask.click(self.ask_both, [self.text, adapter], answers, **streaming)
+        moved = self.next.click(self.ask_next, [self.text, adapter], [self.pick, self.text, *answers], **streaming)
+        for event in (asked, moved):
+            event.then(self.rest, None, self.stop, **QUIET)
+        self.stop.click(self.halt, None, self.stop, **QUIET)
+
+    def values(self, adapter: str | None, reason: str) -> list[Any]:
+        """What the parts show, in their order; `reason` is why nothing can be asked."""
+        return [adapter or "tuned", reason, bool(reason)]
+
+    def take(self, prompt: str) -> str:
+        return prompt
+
+    @shows_errors
+    def ask_both(
+        self, text: str, adapter: str | None, request: gr.Request, **sampling: float
+    ) -> Iterator[dict[Component, Any]]:
+        yield from self._ask(text, adapter, request, sampling)
+
+    @shows_errors
+    def ask_next(
+        self, text: str, adapter: str | None, request: gr.Request, **sampling: float
+    ) -> Iterator[dict[Component, Any]]:
+        """The prompt after `text`, or the first where that is none of ours."""
+        place = self.prompts.index(text) + 1 if text in self.prompts else 0
+        prompt = self.prompts[place % len(self.prompts)]
+        yield {self.pick: prompt, self.text: prompt}
+        yield from self._ask(prompt, adapter, request, sampling)
+
+    def _ask(
+        self, text: str, adapter: str | None, request: gr.Request, sampling: dict[str, Any]
+    ) -> Iterator[dict[Component, Any]]:
+        names = contenders(Shown.BOTH, adapter, runs.list_adapters())
+        if not text.strip():
+            raise RequestError("Write a prompt first, or pick one.")
+        decoding = Decoding.of(seed=secrets.randbelow(2**31), **sampling)
+        yield self._painted((Column(), Column())) | {self.stop: gr.update(value="Stop", interactive=True)}
+        turns = [Turn(name, ask(text.strip())) for name in names]
+        for columns in self.streams.run(request.session_hash or "", turns, decoding):
+            yield self._painted(columns)
+
+    def _painted(self, columns: tuple[Column, ...]) -> dict[Component, Any]:
+        base, tuned = columns
+        return {
+            self.base: base.text, self.base_caption: caption(base),
+            self.tuned: tuned.text, self.tuned_caption: caption(tuned),
+        }  # fmt: skip
+
+    def halt(self, request: gr.Request) -> Any:
+        self.streams.stop(request.session_hash or "")
+        return gr.update(value="Stopping", interactive=False)
+
+    def rest(self) -> Any:
+        return gr.update(value="Stop", interactive=False)

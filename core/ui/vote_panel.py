@@ -1,0 +1,89 @@
+"""The pair to vote on: two cards of equal height, five votes by button or key, and Undo.
+
+Shows what a `Scene` lets out; knows neither who is who nor what the votes add up to.
+"""
+
+from typing import Any
+
+import gradio as gr
+
+from core.errors import RequestError
+from core.ui import compare_views as views
+from core.ui import keys
+from core.ui.compare_scene import Pair, Scene
+from core.ui.compare_worker import ComparisonWorker
+from core.ui.parts import Part
+
+CARD_LINES = 14
+HINT = (
+    "Keys: <kbd>1</kbd> A is better, <kbd>2</kbd> B is better, <kbd>3</kbd> tie, <kbd>4</kbd> both bad, "
+    "<kbd>5</kbd> skip, <kbd>u</kbd> takes the last vote back. They rest while you type."
+)
+
+
+class VotePanel:
+    def __init__(self, worker: ComparisonWorker) -> None:
+        self.worker = worker
+
+    def build(self) -> None:
+        with gr.Column(visible=False, elem_id="vote-panel") as self.panel:
+            self.asked = gr.Textbox(
+                lines=2, max_lines=6, interactive=False, autoscroll=False, elem_id="vote-prompt", elem_classes="asked",
+                label="Prompt",
+            )  # fmt: skip
+            with gr.Row(equal_height=True):
+                self.card_a, self.card_b = self._build_card("A"), self._build_card("B")
+            with gr.Row(elem_id="votes"):
+                self.buttons = [
+                    gr.Button(label, elem_id=f"vote-{number}", min_width=110)
+                    for number, label in enumerate(views.VOTE_LABELS, start=1)
+                ]
+                self.undo_button = gr.Button("Undo", elem_id="vote-undo", min_width=80, variant="secondary")
+            pressed = {str(number): f"vote-{number}" for number in range(1, len(views.VOTES) + 1)}
+            keys.listener("vote", pressed | {"u": "vote-undo"}, HINT)
+            self.voted = gr.Markdown("", elem_id="vote-count", elem_classes="caption")
+        # Travels with the click, so that a second one that is on its way cannot meet the next pair.
+        self.prompt_id = gr.Textbox(visible="hidden", elem_id="vote-id")
+        self.parts = [
+            Part(self.panel, lambda value: gr.update(visible=value)),
+            Part(self.asked, lambda value: gr.update(label=value[0], value=value[1])),
+            Part(self.card_a, lambda value: value),
+            Part(self.card_b, lambda value: value),
+            Part(self.prompt_id, lambda value: value),
+            Part(self.undo_button, lambda value: gr.update(interactive=value)),
+            Part(self.voted, lambda value: value),
+        ]
+
+    def _build_card(self, side: str) -> gr.Textbox:
+        return gr.Textbox(
+            label=side, lines=CARD_LINES, max_lines=CARD_LINES, interactive=False, autoscroll=False,
+            elem_id=f"card-{side.lower()}", elem_classes="response", min_width=320,
+        )  # fmt: skip
+
+    def values(self, scene: Scene | None) -> list[Any]:
+        """What the parts show, in their order."""
+        if scene is None or scene.pair is None:
+            return [False, ("Prompt", ""), "", "", "", False, ""]
+        card = scene.pair.card
+        voted = views.voted_sentence(scene.num_voted, scene.num_prompts, scene.commitment)
+        return [
+            True, (_label(scene.pair), card.prompt), card.response_a, card.response_b, card.prompt_id,
+            scene.can_undo, voted,
+        ]  # fmt: skip
+
+    def vote(self, label: str, prompt_id: str) -> None:
+        """Store the vote that `label`'s button stands for, on the pair that was on the screen."""
+        comparison = self.worker.current()
+        if comparison is None or label not in views.VOTE_LABELS:
+            raise RequestError("There is no such vote. Start a comparison and press one of the five buttons.")
+        comparison.vote(prompt_id, views.VOTE_LABELS[label])
+
+    def undo(self) -> None:
+        comparison = self.worker.current()
+        if comparison is None:
+            raise RequestError("There is no vote to take back.")
+        comparison.undo()
+
+
+def _label(pair: Pair) -> str:
+    return f"Prompt {pair.number} of {pair.total} · {pair.card.category}"
