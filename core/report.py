@@ -57,8 +57,8 @@ class Summary:
 def write_tally(tally: Tally) -> str:
     """A tally as a sentence, with n, interval, and what is left out."""
     text = (
-        f"{tally.wins} wins, {tally.ties} ties, {tally.losses} losses, {tally.flips} flips of {tally.n}; "
-        f"{tally.no_verdict} without a verdict."
+        f"wins {tally.wins}, ties {tally.ties}, losses {tally.losses}, flips {tally.flips} (n = {tally.n}); "
+        f"no verdict {tally.no_verdict}."
     )
     if tally.win_rate is None or tally.low is None or tally.high is None:
         return text
@@ -66,7 +66,7 @@ def write_tally(tally: Tally) -> str:
     if tally.decided_share is None or tally.decided_low is None or tally.decided_high is None:
         return text + "; none was decided."
     return text + (
-        f"; of the {tally.wins + tally.losses} decided it won {tally.decided_share:.2f} "
+        f"; share won of the {tally.wins + tally.losses} decided {tally.decided_share:.2f} "
         f"({tally.decided_low:.2f} to {tally.decided_high:.2f})."
     )
 
@@ -147,13 +147,13 @@ def _open_entry(standing: Standing, prompt: Prompt) -> str:
 def _response(side: str, standing: Standing, prompt: Prompt) -> str:
     """One side's response; who that is only once all is revealed."""
     if not standing.is_answered(prompt.id):
-        return f"{side}: (not answered)"
+        return f"[{side}] (not answered)"
     answer = standing.answer_on(prompt.id, Side(side))
     who = ""
     if standing.is_revealed:
-        who = f", {TUNED if standing.sides[prompt.id] == side else BASE}, {answer.num_tokens} tokens"
+        who = f", {TUNED if standing.sides[prompt.id] == side else BASE}, tokens: {answer.num_tokens}"
         who += ", cut" if answer.is_cut else ""
-    return f"{side}{who}:\n{answer.text or '(empty)'}"
+    return f"[{side}{who}]\n{answer.text or '(empty)'}"
 
 
 def _quotes(judged: Iterable[tuple[Prompt, JudgeOutcome]], outcome: Outcome) -> tuple[str, ...]:

@@ -152,7 +152,7 @@ class TestBlindness:
     def test_the_log_shows_sides_only_when_all_votes_are_in(self) -> None:
         comparison = answered(2)
         log = comparison.log_path.read_text()
-        assert "A:\nQuestion 0?" in log
+        assert "[A]\nQuestion 0?" in log
         assert comparison.plan.commitment in log
         comparison.vote("p0", HumanVerdict.TIE)
         log = comparison.log_path.read_text()
@@ -161,8 +161,8 @@ class TestBlindness:
         assert not any(word in entry for entry in entries for word in ("base", "tuned", "tokens", "win", "loss"))
         comparison.vote("p1", for_tuned(comparison)(1))
         log = comparison.log_path.read_text()
-        assert f"{tuned_side(comparison, 1)}, tuned, 3 tokens:" in log
-        assert "Person:     1 wins, 1 ties, 0 losses, 0 flips of 2; 0 without a verdict." in log
+        assert f"[{tuned_side(comparison, 1)}, tuned, tokens: 3]" in log
+        assert "Person:     wins 1, ties 1, losses 0, flips 0 (n = 2); no verdict 0. Win rate 0.75 (" in log
         assert comparison.nonce in log
 
     def test_a_prompt_opens_with_its_own_vote_alone(self) -> None:
