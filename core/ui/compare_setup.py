@@ -46,28 +46,34 @@ class CompareSetup:
         self.known = gr.State(tuple(given))
         self.num_prompts = gr.State(len(given))
         with gr.Column(elem_classes="card"):
-            self.mode = gr.Radio(
-                [("I vote, blind", VOTE), ("Judge only: Gemini decides", JUDGE_ONLY)],
-                value=VOTE, label="Who decides", elem_id="compare-mode",
-            )  # fmt: skip
-            with gr.Accordion("Prompts: look, edit, or load your own", open=False, elem_id="compare-prompts"):
-                self._build_prompts(given)
-            with gr.Accordion("Sampling", open=False):
-                self.sampling = sampling.sliders()
+            with gr.Row(equal_height=True, elem_id="compare-choice"):
+                self.adapter = gr.Dropdown(
+                    [], label="Adapter, against its base", interactive=True, elem_id="compare-adapter", scale=2
+                )
+                self.mode = gr.Radio(
+                    [("I vote, blind", VOTE), ("Judge only: Gemini decides", JUDGE_ONLY)],
+                    value=VOTE, label="Who decides", elem_id="compare-mode", scale=3,
+                )  # fmt: skip
+                self.start_button = gr.Button(
+                    "Start", variant="primary", elem_id="compare-start", interactive=False, scale=2
+                )
             self.plan = gr.Markdown("", elem_id="compare-plan")
-            self.gemini = gr.Markdown("", elem_id="compare-gemini")
-            self.start_button = gr.Button("Start", variant="primary", elem_id="compare-start", interactive=False)
+            with gr.Row():
+                with gr.Accordion("Prompts: look, edit, load your own", open=False, elem_id="compare-prompts"):
+                    self._build_prompts(given)
+                with gr.Accordion("Sampling", open=False):
+                    self.sampling = sampling.sliders()
         self.parts = [
+            Part(self.adapter, lambda value: gr.update(choices=list(value[0]), value=value[1])),
             Part(self.plan, lambda value: value),
-            Part(self.gemini, lambda value: value),
             Part(self.start_button, lambda value: gr.update(value=value or "Start", interactive=not value)),
         ]
 
     def _build_prompts(self, given: Sequence[Prompt]) -> None:
         self.table = gr.Dataframe(
             views.prompt_table(given), headers=["Category", "Prompt"], datatype="str", type="array", interactive=True,
-            column_count=2, column_widths=["22%", "78%"], wrap=True, max_height=420, show_label=False, buttons=[],
-            elem_id="compare-table",
+            column_count=2, column_widths=["30%", "70%"], wrap=True, max_height=420, show_label=False, buttons=[],
+            elem_id="compare-table", elem_classes="words-table",
         )  # fmt: skip
         with gr.Row():
             self.upload = gr.UploadButton(
@@ -81,12 +87,12 @@ class CompareSetup:
         self.reset.click(self.load_given, None, loaded, **QUIET)
         self.table.change(self.count, self.table, self.num_prompts, **QUIET)
 
-    def values(self, adapter: str | None, mode: str, num_prompts: int) -> list[Any]:
+    def values(self, adapters: Sequence[str], adapter: str | None, mode: str, num_prompts: int) -> list[Any]:
         """What the parts show, in their order."""
         key_problem, has_key = _key()
-        reason = self._why_not(adapter, mode, has_key)
         gemini = as_text(key_problem) if key_problem else views.GEMINI_ON if has_key else views.GEMINI_OFF
-        return [views.plan_sentence(num_prompts, adapter, mode == JUDGE_ONLY), gemini, reason]
+        plan = views.plan_sentence(num_prompts, adapter, mode == JUDGE_ONLY)
+        return [(tuple(adapters), adapter), f"{plan}\n\n{gemini}", self._why_not(adapter, mode, has_key)]
 
     def _why_not(self, adapter: str | None, mode: str, has_key: bool) -> str:
         if self.worker.is_running:

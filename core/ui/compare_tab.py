@@ -4,14 +4,15 @@ Puts its parts together. One view, made from the comparison's journal and the wo
 the timer and a fresh page alike, so a reload or a second tab finds everything as it stands.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio.components import Component
 
 from core import runs
+from core.prompts import Prompt
 from core.ui import compare_views as views
-from core.ui.chat_views import Shown, why_not_send
 from core.ui.compare_scene import Scene, look
 from core.ui.compare_setup import CompareSetup
 from core.ui.compare_worker import ComparisonWorker
@@ -39,10 +40,6 @@ class CompareTab:
 
     def build(self) -> None:
         self.seen = gr.State(None)
-        self.adapter = gr.Dropdown(
-            [], label="Adapter", info="It is compared with the base that it was trained on.", interactive=True,
-            elem_id="compare-adapter",
-        )  # fmt: skip
         with gr.Tabs(elem_id="compare-tabs"):
             with gr.Tab("Blind comparison", id="blind"):
                 self.setup.build()
@@ -52,7 +49,6 @@ class CompareTab:
             with gr.Tab("Try a prompt", id="try"):
                 self.trying.build()
         self.parts = [
-            Part(self.adapter, lambda value: gr.update(choices=list(value[0]), value=value[1])),
             Part(self.progress, lambda value: gr.update(value=value, visible=bool(value))),
             Part(self.sentence, lambda value: gr.update(value=value, visible=bool(value))),
             Part(self.stop, lambda value: gr.update(visible=value[0], interactive=value[1])),
@@ -60,9 +56,8 @@ class CompareTab:
             *self.setup.parts,
             *self.voting.parts,
             *self.results.parts,
-            *self.trying.parts,
         ]
-        self.arrivals: list[Component] = [self.adapter]
+        self.arrivals: list[Component] = [self.setup.adapter]
         self.shown = components(self.seen, self.parts)
 
     def _build_progress(self) -> None:
@@ -76,22 +71,22 @@ class CompareTab:
     def wire(self, app: "Page") -> None:
         self.setup.wire()
         self.results.wire()
-        self.trying.wire(self.adapter)
-        inputs = [self.seen, self.adapter, self.setup.mode, self.setup.num_prompts]
-        app.demo.load(self.view, inputs, self.shown, **QUIET)
-        gr.on(
-            [app.timer.tick, self.adapter.input, self.setup.mode.input, self.setup.num_prompts.change],
-            self.view, inputs, self.shown, **QUIET,
-        )  # fmt: skip
-        self.setup.start_button.click(
-            self.start, [*inputs, self.setup.table, self.setup.known], self.shown,
-            inputs_kwargs=self.setup.sampling, **QUIET,
-        )  # fmt: skip
-        self.stop.click(self.halt, inputs, self.shown, **QUIET)
-        self.go_on_button.click(self.go_on, inputs, self.shown, **QUIET)
-        for button in self.voting.buttons:
-            button.click(self.vote, [*inputs, button, self.voting.prompt_id], self.shown, **QUIET)
-        self.voting.undo_button.click(self.undo, inputs, self.shown, **QUIET)
+        self.trying.wire(app)
+        setup, voting = self.setup, self.voting
+        look_again: dict[str, Any] = {
+            "fn": self.view, "inputs": [self.seen, setup.adapter, setup.mode, setup.num_prompts],
+            "outputs": self.shown, **QUIET,
+        }  # fmt: skip
+        app.demo.load(**look_again)
+        gr.on([app.timer.tick, setup.adapter.input, setup.mode.input, setup.num_prompts.change], **look_again)
+        started = setup.start_button.click(
+            self.start, [setup.adapter, setup.mode, setup.table, setup.known], inputs_kwargs=setup.sampling, **QUIET
+        )
+        voted = [button.click(self.vote, [button, voting.prompt_id], **QUIET) for button in voting.buttons]
+        undone = voting.undo_button.click(self.undo, **QUIET)
+        for event in (started, undone, *voted, self.stop.click(self.halt, **QUIET)):
+            event.then(**look_again)
+        self.go_on_button.click(self.go_on, **QUIET).then(**look_again)
 
     def arrive(self, adapter: str = "") -> Any:
         """The adapters as they are now, with `adapter` chosen where one is named; the rest follows by itself."""
@@ -100,51 +95,38 @@ class CompareTab:
     @shows_errors
     def view(self, seen: list[Any] | None, adapter: str | None, mode: str, num_prompts: int) -> Any:
         """The whole tab as things stand; only what this session has not seen is sent."""
-        return self._view(seen, adapter, mode, num_prompts)
-
-    def _view(self, seen: list[Any] | None, adapter: str | None, mode: str, num_prompts: int) -> Any:
         adapters = runs.list_adapters()
         chosen = adapter if adapter in adapters else next(iter(adapters), None)
         scene = look(self.worker)
         values = [
-            (tuple(adapters), chosen),
             *_progress(scene),
-            *self.setup.values(chosen, mode, num_prompts),
+            *self.setup.values(adapters, chosen, mode, num_prompts),
             *self.voting.values(scene),
             *self.results.values(scene.results if scene else None),
-            *self.trying.values(chosen, why_not_send(self.client.state(), Shown.BOTH, adapters)),
         ]
         return changes(self.parts, values, seen)
 
     @shows_errors
     def start(
-        self, seen: list[Any] | None, adapter: str | None, mode: str, num_prompts: int, table: list[list[object]],
-        known: Any, **sampling: float,
-    ) -> Any:  # fmt: skip
+        self, adapter: str | None, mode: str, table: list[list[object]], known: Sequence[Prompt], **sampling: float
+    ) -> None:
         self.setup.start(adapter, mode, table, known, **sampling)
-        return self._view(seen, adapter, mode, num_prompts)
 
     @shows_errors
-    def halt(self, seen: list[Any] | None, adapter: str | None, mode: str, num_prompts: int) -> Any:
+    def halt(self) -> None:
         self.worker.stop()
-        return self._view(seen, adapter, mode, num_prompts)
 
     @shows_errors
-    def go_on(self, seen: list[Any] | None, adapter: str | None, mode: str, num_prompts: int) -> Any:
+    def go_on(self) -> None:
         self.setup.go_on()
-        return self._view(seen, adapter, mode, num_prompts)
 
     @shows_errors
-    def vote(
-        self, seen: list[Any] | None, adapter: str | None, mode: str, num_prompts: int, label: str, prompt_id: str
-    ) -> Any:
+    def vote(self, label: str, prompt_id: str) -> None:
         self.voting.vote(label, prompt_id)
-        return self._view(seen, adapter, mode, num_prompts)
 
     @shows_errors
-    def undo(self, seen: list[Any] | None, adapter: str | None, mode: str, num_prompts: int) -> Any:
+    def undo(self) -> None:
         self.voting.undo()
-        return self._view(seen, adapter, mode, num_prompts)
 
 
 def _progress(scene: Scene | None) -> list[Any]:

@@ -35,7 +35,7 @@ class ResultsPanel:
             self.bars = gr.HTML("", elem_id="result-bars")
             self.table = gr.Dataframe(
                 [], headers=views.TABLE_HEADERS, datatype="str", interactive=False, wrap=True, max_height=420,
-                show_label=False, buttons=[], elem_id="result-table",
+                show_label=False, buttons=[], elem_id="result-table", elem_classes="words-table",
             )  # fmt: skip
             gr.Markdown("Choose a row to read its pair.", elem_classes="caption")
             self._build_pair()

@@ -17,14 +17,15 @@ from core.errors import RequestError
 from core.messages import ask
 from core.settings import Decoding
 from core.ui import keys, sampling
-from core.ui.chat_views import BASE, Shown, caption, contenders
+from core.ui.chat_views import BASE, Shown, caption, contenders, why_not_send
 from core.ui.compare_setup import GIVEN
 from core.ui.notices import shows_errors
-from core.ui.parts import Part
+from core.ui.parts import Part, changes, components
 from core.ui.streams import Column, Streams
 
 if TYPE_CHECKING:
     from core.client import EngineClient
+    from core.ui.page import Page
 
 LINES = 14
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -32,22 +33,28 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 class TryPrompt:
     def __init__(self, client: "EngineClient") -> None:
+        self.client = client
         self.streams = Streams(client)
 
     def build(self) -> None:
         prompts = [(f"{prompt.category}: {prompt.prompt}", prompt.prompt) for prompt in read_prompts(GIVEN)]
         self.prompts = [text for _, text in prompts]
-        self.pick = gr.Dropdown(
-            prompts, value=self.prompts[0], label="Pick a prompt", elem_id="try-pick", interactive=True
-        )
-        self.text = gr.Textbox(
-            self.prompts[0], label="Or write one", lines=3, max_lines=8, elem_id="try-text",
-            placeholder="Anything you like to ask both.",
-        )  # fmt: skip
-        with gr.Row():
-            self.ask = gr.Button("Ask both", variant="primary", elem_id="try-ask", scale=3)
-            self.next = gr.Button("Next prompt", elem_id="try-next", scale=2)
-            self.stop = gr.Button("Stop", variant="stop", elem_id="try-stop", interactive=False, scale=1, min_width=80)
+        with gr.Column(elem_classes="card"):
+            with gr.Row():
+                self.adapter = gr.Dropdown([], label="Adapter", elem_id="try-adapter", interactive=True, scale=1)
+                self.pick = gr.Dropdown(
+                    prompts, value=self.prompts[0], label="Pick a prompt", elem_id="try-pick", interactive=True, scale=3
+                )
+            self.text = gr.Textbox(
+                self.prompts[0], label="Or write one", lines=2, max_lines=8, elem_id="try-text",
+                placeholder="Anything you like to ask both.",
+            )  # fmt: skip
+            with gr.Row():
+                self.ask = gr.Button("Ask both", variant="primary", elem_id="try-ask", scale=3)
+                self.next = gr.Button("Next prompt", elem_id="try-next", scale=2)
+                self.stop = gr.Button(
+                    "Stop", variant="stop", elem_id="try-stop", interactive=False, scale=1, min_width=80
+                )
         keys.listener("try", {"n": "try-next"}, "Key: <kbd>n</kbd> asks the next prompt. It rests while you type.")
         with gr.Row(equal_height=True):
             self.base, self.base_caption = self._build_card(BASE)
@@ -55,10 +62,13 @@ class TryPrompt:
         with gr.Accordion("Sampling", open=False):
             self.sampling = sampling.sliders()
         self.parts = [
+            Part(self.adapter, lambda value: gr.update(choices=list(value[0]), value=value[1])),
             Part(self.tuned, lambda value: gr.update(label=value)),
             Part(self.ask, lambda value: gr.update(value=value or "Ask both", interactive=not value)),
             Part(self.next, lambda value: gr.update(interactive=not value)),
         ]
+        self.seen = gr.State(None)
+        self.shown = components(self.seen, self.parts)
 
     def _build_card(self, name: str) -> tuple[gr.Textbox, gr.Markdown]:
         with gr.Column(min_width=320):
@@ -68,19 +78,28 @@ class TryPrompt:
             )  # fmt: skip
             return card, gr.Markdown("", elem_classes="caption")
 
-    def wire(self, adapter: Component) -> None:
+    def wire(self, app: "Page") -> None:
         answers: list[Component] = [self.base, self.tuned, self.base_caption, self.tuned_caption, self.stop]
+        asked: list[Component] = [self.text, self.adapter]
         streaming: dict[str, Any] = {"inputs_kwargs": self.sampling, "concurrency_limit": 8, **QUIET}
         self.pick.input(self.take, self.pick, self.text, **QUIET)
-        asked = self.ask.click(self.ask_both, [self.text, adapter], answers, **streaming)
-        moved = self.next.click(self.ask_next, [self.text, adapter], [self.pick, self.text, *answers], **streaming)
-        for event in (asked, moved):
+        for event in (
+            self.ask.click(self.ask_both, asked, answers, **streaming),
+            self.next.click(self.ask_next, asked, [self.pick, self.text, *answers], **streaming),
+        ):
             event.then(self.rest, None, self.stop, **QUIET)
         self.stop.click(self.halt, None, self.stop, **QUIET)
+        look_again: dict[str, Any] = {"inputs": [self.seen, self.adapter], "outputs": self.shown, **QUIET}
+        app.demo.load(self.view, **look_again)
+        gr.on([app.timer.tick, self.adapter.input], self.view, **look_again)
 
-    def values(self, adapter: str | None, reason: str) -> list[Any]:
-        """What the parts show, in their order; `reason` is why nothing can be asked."""
-        return [adapter or "tuned", reason, bool(reason)]
+    @shows_errors
+    def view(self, seen: list[Any] | None, adapter: str | None) -> Any:
+        """The choices, and why nothing can be asked if it cannot."""
+        adapters = runs.list_adapters()
+        chosen = adapter if adapter in adapters else next(iter(adapters), None)
+        reason = why_not_send(self.client.state(), Shown.BOTH, adapters)
+        return changes(self.parts, [(tuple(adapters), chosen), chosen or "tuned", reason, bool(reason)], seen)
 
     def take(self, prompt: str) -> str:
         return prompt
