@@ -58,7 +58,7 @@ class Setting:
         if isinstance(self.default, bool):
             return "true or false"
         kind = "a whole number" if isinstance(self.default, int) else "a number"
-        return f"{kind} from {self.low:g} to {self.high:g}" + (f" {self.unit}" if self.unit else "")
+        return f"{kind} from {self.low:,.12g} to {self.high:,.12g}" + (f" {self.unit}" if self.unit else "")
 
     def check(self, value: Any) -> Any:
         """`value` in the setting's own type; SettingError where it is anything else."""

@@ -9,26 +9,21 @@ import logging
 import socket
 import threading
 import webbrowser
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core import paths
+from core.client import EngineClient
 from core.errors import PlaygroundError, RequestError
 from core.ui import guard
-
-if TYPE_CHECKING:
-    from core.client import EngineClient
 
 HOST, PORT = "127.0.0.1", 7860
 PORTS_TRIED = 100
 # A few people's worth of clicks; what comes beyond is told to wait (503).
 MAX_WAITING = 48
-KEEP_UPLOADS_S = 24 * 3600
 
 
 def launch(host: str = HOST, port: int = PORT, is_browser_opened: bool = True) -> None:
     """Serve the playground until Ctrl-C; prints its URL once it answers."""
-    from core.client import EngineClient
-
     check_host(host)
     paths.ensure_home()
     log_to_file()
@@ -67,7 +62,7 @@ def free_port(host: str, wanted: int) -> int:
     raise PlaygroundError(f"No port from {wanted} to {wanted + PORTS_TRIED - 1} is free. Choose another with --port.")
 
 
-def serve(client: "EngineClient", host: str, port: int, is_browser_opened: bool) -> None:
+def serve(client: EngineClient, host: str, port: int, is_browser_opened: bool) -> None:
     url, demo = open_page(client, host, port)
     print(f"Preference Playground: {url}", flush=True)
     if is_browser_opened:
@@ -80,7 +75,7 @@ def serve(client: "EngineClient", host: str, port: int, is_browser_opened: bool)
         demo.close(verbose=False)
 
 
-def open_page(client: "EngineClient", host: str = HOST, port: int = PORT) -> tuple[str, Any]:
+def open_page(client: EngineClient, host: str = HOST, port: int = PORT) -> tuple[str, Any]:
     """Build and launch the page; returns its URL, which answers by then, and the Blocks."""
     guard.harden_environment()
     from core.ui import theme

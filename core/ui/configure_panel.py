@@ -3,23 +3,21 @@
 Knows how to fill in and read the form; what a request means, costs and does is the client's to say.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
 from core import runs
-from core.client import EnginePhase
+from core.client import EngineClient, EnginePhase
 from core.errors import PlaygroundError
 from core.recipes import RECIPES, Recipe
 from core.settings import DATA, TRAINING, Method, Size, size_of
 from core.ui import fields, views
+from core.ui.bases import Bases
 from core.ui.notices import shows_errors, title_of
 from core.ui.run_views import METHOD_NAMES, METHOD_NOTES, plan_words
 from core.ui.train_form import PARTS, SOURCE_NOTES, DataSource, TrainForm
-
-if TYPE_CHECKING:
-    from core.client import EngineClient
 
 START = "Start training"
 # A longer reason stands on the card, and the button names its kind.
@@ -28,10 +26,12 @@ WAITING = "**The model is still being loaded.** What will run is worked out as s
 
 
 class ConfigurePanel:
-    """`fields` are the form by name; `outputs` are the card and the Start button."""
+    """`fields` are the form by name; `outputs` are the card and the Start button; `seats` the settings, after the
+    note that says what the method does."""
 
-    def __init__(self, client: "EngineClient") -> None:
+    def __init__(self, client: EngineClient, bases: Bases) -> None:
         self.client = client
+        self.bases = bases
 
     def build(self) -> None:
         with gr.Row(elem_classes="columns"):
@@ -42,6 +42,7 @@ class ConfigurePanel:
                 self._build_card()
                 self._build_recipes()
         self.fields: dict[str, Component] = data | method
+        self.seats: list[Component] = [self.method_note, *(self.fields[name] for name in TRAINING)]
         self.outputs: list[Component] = [self.card, self.start]
 
     def _build_data(self) -> dict[str, Component]:
@@ -100,15 +101,13 @@ class ConfigurePanel:
         """The plan follows every change of the form, and of `world`: what engine and runs are doing."""
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         plan: dict[str, Any] = {"fn": self.plan, "inputs_kwargs": self.fields, "outputs": self.outputs} | quiet
-        settings = [self.fields[name] for name in TRAINING]
-        seats = [self.method_note, *settings]
         plain = [f for name, f in self.fields.items() if name not in ("model", "method")]
         gr.on(fields.settled(plain), trigger_mode="always_last", **plan)
         world.change(**plan)
         self.source.change(self.show_source, self.source, [self.note, *self.by_source.values()], **quiet)
-        gr.on(fields.settled([self.model, self.method]), self.reseat, [self.method, self.model], seats, **quiet).then(
-            **plan
-        )
+        gr.on(
+            fields.settled([self.model, self.method]), self.reseat, [self.method, self.model], self.seats, **quiet
+        ).then(**plan)
         for recipe, button in self.recipes:
             button.click(_Filler(self, recipe).fill, None, [self.method_note, *self.fields.values()], **quiet).then(
                 **plan
@@ -136,7 +135,7 @@ class ConfigurePanel:
 
     def _plan_words(self, form: TrainForm) -> str:
         request = form.request()
-        return plan_words(self.client.preview(request), form.model or self.client.state().base, data_words(form))
+        return plan_words(self.client.preview(request), data_words(form))
 
     @shows_errors
     def reseat(self, method: str, model: str) -> Any:
@@ -151,17 +150,17 @@ class ConfigurePanel:
         """The method's note and every field, as the recipe wants them."""
         form = TrainForm.showing(recipe.request)
         model = form.model or self.client.state().base
-        settings = fields.reseated(form.method, self.size(model), form.settings)
-        held_out = "" if form.held_out is None else str(form.held_out)
-        values = (model, form.source, form.part, None, form.hub_id, form.limit, held_out, form.method)
-        return [METHOD_NOTES[Method(form.method)], *values, *settings.values()]
+        values: dict[str, Any] = fields.reseated(form.method, self.size(model), form.settings)
+        values |= {name: vars(form)[name] for name in self.fields if name not in values}
+        values |= {"model": model, "held_out": "" if form.held_out is None else str(form.held_out)}
+        return [METHOD_NOTES[Method(form.method)], *(values[name] for name in self.fields)]
 
     def begin(self, **form: Any) -> str:
         """Start what the form says; the run's name."""
         return self.client.start_run(TrainForm.of(**form).request())
 
     def size(self, model: str) -> Size:
-        known = {base.name: base.num_parameters for base in self.client.list_bases()}
+        known = {base.name: base.num_parameters for base in self.bases.known()}
         state = self.client.state()
         return size_of(known.get(model) or (state.num_parameters if model == state.base else 0))
 

@@ -41,13 +41,14 @@ def middlewares() -> list[Middleware]:
     return [
         Middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK)),
         Middleware(OriginGuard),
+        Middleware(KnownLength),
     ]
 
 
 def is_own_origin(origin: str, host: str) -> bool:
     """Whether the page that sent a request is the one that this very address serves."""
     parts = urlsplit(origin)
-    return parts.scheme == "http" and parts.hostname in LOOPBACK and parts.netloc == host
+    return parts.scheme == "http" and parts.hostname in LOOPBACK and parts.netloc == host and not parts.path
 
 
 class OriginGuard:
@@ -57,7 +58,7 @@ class OriginGuard:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or _is_ours(scope):
+        if scope["type"] not in ("http", "websocket") or is_ours(scope):
             await self.app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
@@ -65,7 +66,8 @@ class OriginGuard:
             await PlainTextResponse("This page only answers to itself.", 403)(scope, receive, send)
 
 
-def _is_ours(scope: Scope) -> bool:
+def is_ours(scope: Scope) -> bool:
+    """Whether nothing about a request says that another page sent it."""
     host = next(iter(_header(scope, b"host")), "")
     # A link from elsewhere may open the page itself: a plain GET of "/" reveals and changes nothing.
     if scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == "/":
@@ -79,3 +81,16 @@ def _is_ours(scope: Scope) -> bool:
 def _header(scope: Scope, name: bytes) -> list[str]:
     headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
     return [value.decode("latin-1").strip().lower() for key, value in headers if key == name]
+
+
+class KnownLength:
+    """411 for a body whose length is not told: one that turns out too large would leave its beginning on disk."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _header(scope, b"transfer-encoding"):
+            await PlainTextResponse("The length of what is sent has to be told first.", 411)(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)

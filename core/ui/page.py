@@ -3,11 +3,12 @@
 Knows the tabs only as things that build themselves, are led to with an adapter, and may lead to each other.
 """
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import gradio as gr
 from gradio.components import Component
 
+from core.client import EngineClient
 from core.ui import views
 from core.ui.chat_tab import ChatTab
 from core.ui.compare_tab import CompareTab
@@ -16,10 +17,9 @@ from core.ui.parts import Part, changes, components
 from core.ui.run_panel import newest_run
 from core.ui.train_tab import TrainTab
 
-if TYPE_CHECKING:
-    from core.client import EngineClient
-
 LOOK_EVERY_S = 1.0
+# Uploads are looked through once an hour, and dropped after a day.
+LOOKED_AT_AND_KEPT_S = (3600, 24 * 3600)
 TITLE = "Preference Playground"
 
 # The choice of light or dark is this browser's own, and is in force before anything is painted.
@@ -55,14 +55,16 @@ class Page:
     tabs: gr.Tabs
     timer: gr.Timer
 
-    def __init__(self, client: "EngineClient") -> None:
+    def __init__(self, client: EngineClient) -> None:
         self.client = client
         self.train = TrainTab(client)
         self.compare = CompareTab(client)
         self.chat = ChatTab(client)
 
     def build(self) -> gr.Blocks:
-        with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as self.demo:
+        with gr.Blocks(
+            title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=LOOKED_AT_AND_KEPT_S
+        ) as self.demo:
             self._build_header()
             self.timer = gr.Timer(LOOK_EVERY_S)
             with gr.Tabs(selected="train", elem_id="tabs") as self.tabs:
@@ -111,7 +113,8 @@ class Page:
             components(self.train.seen, self.train.parts),
             **quiet,
         )
-        for opened, tab in zip(self._opened, (self.compare, self.chat), strict=True):
+        led_to: tuple[Tab, ...] = (self.compare, self.chat)
+        for opened, tab in zip(self._opened, led_to, strict=True):
             opened.select(tab.arrive, None, tab.arrivals, **quiet)
             tab.wire(self)
 
@@ -119,7 +122,7 @@ class Page:
     def view(self, seen: list[Any] | None) -> Any:
         """The header as things stand; only what this session has not seen."""
         state = self.client.state()
-        bases = views.base_choices(self.client.list_bases(), state)
+        bases = views.base_choices(self.train.bases.known(), state)
         return changes(self.parts, [bases, views.engine_line(state), views.run_chip(newest_run())], seen)
 
     def view_anew(self) -> Any:

@@ -4,20 +4,18 @@ Shows what stands on disk, so that a reload, a second tab or another day shows t
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 import pandas as pd
 from gradio.components import Component
 
 from core import runs
+from core.client import EngineClient
 from core.runs import Phase, Run, RunStatus
 from core.ui import run_views
 from core.ui.notices import empty, shows_errors
 from core.ui.parts import Part
-
-if TYPE_CHECKING:
-    from core.client import EngineClient
 
 NO_RUN = empty("No run yet.", "Choose data under Configure and press Start training: on the starter data it takes "
                "a few minutes.")  # fmt: skip
@@ -27,7 +25,7 @@ STOPPING = "It stops after this step, and what is trained is kept."
 class RunPanel:
     """`parts` show a run's `values`, in the same order."""
 
-    def __init__(self, client: "EngineClient") -> None:
+    def __init__(self, client: EngineClient) -> None:
         self.client = client
 
     def build(self) -> None:

@@ -9,12 +9,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from core.client import RunPlan
 from core.runs import RESUMABLE, Phase, Run, RunStatus
 from core.settings import Method
 from core.stats import wilson
 from core.ui.views import as_text, count, duration, progress_words, size
 
-METHOD_NAMES = {Method.DPO: "DPO", Method.SFT: "SFT"}
+METHOD_NAMES: dict[str, str] = {Method.DPO: "DPO", Method.SFT: "SFT"}
 METHOD_NOTES = {
     Method.DPO: "Direct preference optimisation: learns from each pair which of the two replies is preferred.",
     Method.SFT: "Supervised fine-tuning: learns to say the chosen reply, and ignores the rejected one.",
@@ -33,13 +34,13 @@ SMALL_P = 0.05
 # --- before -------------------------------------------------------------------------------------------
 
 
-def plan_words(plan: Any, base: str, data: str) -> str:
-    """What will run, in Markdown; `plan` is the engine's RunPlan."""
+def plan_words(plan: RunPlan, data: str) -> str:
+    """What will run, in Markdown; `data` is what its pairs are called."""
     method = METHOD_NAMES.get(plan.method, str(plan.method))
     lines = [
         f"**{method}** on **{count(plan.pairs, 'pair')}** from {as_text(data)}, {held_out_words(plan.held_out)}.",
         left_out_words(plan.left_out),
-        f"LoRA on **{as_text(base)}**: {count(plan.steps, 'step')} of {count(plan.batch, 'pair')} each.",
+        f"LoRA on **{as_text(plan.base)}**: {count(plan.steps, 'step')} of {count(plan.batch, 'pair')} each.",
         f"{_about(plan)} {download_words(plan.download_bytes)}",
         as_text(plan.sentence),
     ]
@@ -58,7 +59,7 @@ def left_out_words(left_out: Mapping[str, int]) -> str:
     return f"{count(total, 'row is', 'rows are')} left out: {reasons}."
 
 
-def _about(plan: Any) -> str:
+def _about(plan: RunPlan) -> str:
     took = "Time unknown until it has begun" if plan.duration_s is None else f"About **{duration(plan.duration_s)}**"
     room = "" if plan.memory_bytes is None else f" and **{size(plan.memory_bytes)}** of memory"
     return f"{took}{room}."
@@ -72,7 +73,7 @@ def download_words(num_bytes: int) -> str:
 
 
 def run_title(run: Run) -> str:
-    method = METHOD_NAMES.get(Method(run.method), run.method) if run.method in set(Method) else run.method
+    method = METHOD_NAMES.get(run.method, run.method)
     return f"### {as_text(run.name)}\n{as_text(method)} on {as_text(run.dataset)} · base {as_text(run.base)}"
 
 

@@ -41,7 +41,7 @@ SOURCE_NOTES = {
 }
 
 # owner/name, then perhaps a folder and a number of rows; several joined by "+".
-_HUB_PART = r"[\w.-]+/[\w.-]+(:[\w.-]+)?(@\d+)?"
+_HUB_PART = r"\w[\w.-]*/\w[\w.-]*(:\w[\w.-]*)?(@\d+)?"
 _HUB_ID = re.compile(rf"{_HUB_PART}(\+{_HUB_PART})*", re.ASCII)
 
 
@@ -114,7 +114,7 @@ class TrainForm:
         if not hub_id:
             raise RequestError("Type a Hub id first")
         # A path here would read any file of this machine; files come in as uploads.
-        if not _HUB_ID.fullmatch(hub_id):
+        if not _HUB_ID.fullmatch(hub_id) or Path(hub_id).exists():
             raise DataError(f"{hub_id[:80]!r} is not a Hub id: it is owner/name, or owner/name:folder.")
         return hub_id
 

@@ -10,24 +10,27 @@ import gradio as gr
 from gradio.components import Component
 
 from core import runs
+from core.client import EngineClient
 from core.ui import run_views, views
+from core.ui.bases import Bases
 from core.ui.configure_panel import ConfigurePanel
 from core.ui.notices import empty, shows_errors
 from core.ui.parts import Part, changes, components
 from core.ui.run_panel import RunPanel
 
 if TYPE_CHECKING:
-    from core.client import EngineClient
     from core.ui.page import Page
+
 
 NO_HISTORY = empty("Nothing trained yet.", "Every run is listed here, with its figures, as soon as it begins.")
 HISTORY_NOTE = "Choose a row to look at the run again, or to resume it."
 
 
 class TrainTab:
-    def __init__(self, client: "EngineClient") -> None:
+    def __init__(self, client: EngineClient) -> None:
         self.client = client
-        self.configure = ConfigurePanel(client)
+        self.bases = Bases(client)
+        self.configure = ConfigurePanel(client, self.bases)
         self.run = RunPanel(client)
 
     def build(self) -> None:
@@ -87,7 +90,7 @@ class TrainTab:
 
     def values(self, chosen: str) -> list[Any]:
         state, past = self.client.state(), runs.list_runs()
-        bases = views.base_choices(self.client.list_bases(), state)
+        bases = views.base_choices(self.bases.known(), state)
         note = HISTORY_NOTE if past else NO_HISTORY
         alive = runs.current_run()
         world = f"{state.phase} {state.base} {alive.name if alive else ''}"

@@ -6,9 +6,8 @@ Pure: no gradio, no clock, no disk. Texts that came from elsewhere (names, reaso
 
 import re
 from collections.abc import Iterable
-from typing import Any
 
-from core.client import EnginePhase, EngineState
+from core.client import BaseCard, EnginePhase, EngineState
 from core.runs import Phase, Run, RunStatus
 
 NO_RUN = "No training yet"
@@ -63,7 +62,7 @@ def base_label(label: str, size_bytes: int, fit: str) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def base_choices(bases: Iterable[Any], state: EngineState) -> tuple[list[tuple[str, str]], str]:
+def base_choices(bases: Iterable[BaseCard], state: EngineState) -> tuple[list[tuple[str, str]], str]:
     """(label, name) of every base, and the one that is resident; one that is not in the list is added."""
     choices = [(base_label(b.label, b.size_bytes, b.fit), b.name) for b in bases]
     if state.base and state.base not in [name for _, name in choices]:

@@ -1,0 +1,62 @@
+"""A client without an engine that remembers what it was asked, and says what it is told to say."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from core import paths, runs
+from core.client import BaseCard, EnginePhase, EngineState, RunPlan, RunRequest
+from core.settings import Method
+
+STARTER = BaseCard(
+    name=paths.STARTER_NAME, label="SmolLM2-135M-Instruct", size_bytes=538_000_000, num_parameters=134_515_008,
+    is_local=True, fit="fits", sentence="It fits.",
+)  # fmt: skip
+MISTRAL = BaseCard(
+    name="mistralai/Mistral-7B-Instruct-v0.3", label="Mistral-7B-Instruct-v0.3", size_bytes=14_500_000_000,
+    num_parameters=7_248_023_552, is_local=False, fit="won't fit", sentence="It won't fit.",
+)  # fmt: skip
+
+READY = EngineState(
+    phase=EnginePhase.READY, message="Ready", base=STARTER.name, device="cpu", dtype="float32",
+    reason="this processor has no fast half precision", num_parameters=STARTER.num_parameters, memory_bytes=540_000_000,
+)  # fmt: skip
+
+PLAN = RunPlan(
+    method="dpo", base=STARTER.name, pairs=120, held_out=40, left_out={}, steps=60, batch=4, duration_s=240.0,
+    memory_bytes=2_100_000_000, memory_limit=8_000_000_000, fit="fits", download_bytes=0, sentence="",
+)  # fmt: skip
+
+
+class FakeClient:
+    """`asked` is what it was asked, in order; `refusal`, where set, is raised instead of an answer."""
+
+    def __init__(self, state: EngineState = READY) -> None:
+        self.now = state
+        self.asked: list[tuple[str, Any]] = []
+        self.refusal: Exception | None = None
+        self.plan = PLAN
+
+    def __getattr__(self, verb: str) -> Callable[..., None]:
+        """stop_run, pause_run, resume_run and whatever else only has to be heard."""
+        return lambda *args: self._hear(verb, *args)
+
+    def _hear(self, verb: str, *args: Any) -> None:
+        self.asked.append((verb, *args) if args else (verb,))
+        if self.refusal is not None:
+            raise self.refusal
+
+    def state(self) -> EngineState:
+        return self.now
+
+    def list_bases(self) -> list[BaseCard]:
+        return [STARTER, MISTRAL]
+
+    def preview(self, request: RunRequest) -> RunPlan:
+        self._hear("preview", request)
+        return replace(self.plan, method=request.method, base=request.model or self.now.base)
+
+    def start_run(self, request: RunRequest) -> str:
+        self._hear("start_run", request)
+        run = runs.create(Method(request.method), base=self.now.base, dataset=request.dataset, steps=60)
+        return run.name

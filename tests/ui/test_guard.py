@@ -1,0 +1,134 @@
+"""Who gets in at the page's door: itself, and nobody else, on every route."""
+
+import itertools
+import os
+import socket
+import urllib.error
+import urllib.request
+
+import pytest
+
+from core.errors import RequestError
+from core.ui import app, guard
+
+HOSTILE_HOSTS = ("evil.com", "127.0.0.1.evil.com", "localhost.evil.com", "192.168.1.7:7860")
+HOSTILE_ORIGINS = (
+    "http://evil.com", "null", "http://localhost:1", "https://127.0.0.1", "file://", "http://127.0.0.1.evil.com",
+    "http://evil.com@127.0.0.1", "",
+)  # fmt: skip
+PATHS = ("/config", "/gradio_api/info", "/gradio_api/queue/join", "/gradio_api/upload", "/theme.css")
+
+
+@pytest.fixture(scope="module")
+def url():
+    """A bare Gradio page behind the real door; what is on it does not matter here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "environ", os.environ.copy())
+        guard.harden_environment()
+        import gradio as gr
+
+        with gr.Blocks(analytics_enabled=False) as demo:
+            gr.Textbox()
+        port = app.free_port("127.0.0.1", 0)
+        demo.launch(
+            server_name="127.0.0.1", server_port=port, quiet=True, prevent_thread_lock=True, ssr_mode=False,
+            run_history=False,
+            app_kwargs={"middleware": guard.middlewares(), "max_body_size": guard.MAX_BODY_BYTES},
+        )  # fmt: skip
+        yield f"http://127.0.0.1:{port}"
+        demo.close(verbose=False)
+
+
+def status(url: str, headers: dict[str, str] | None = None, data: bytes | None = None) -> int:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers or {}), timeout=20) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_the_page_itself_gets_in(url):
+    own = {"Origin": url, "Sec-Fetch-Site": "same-origin"}
+    assert status(url + "/") == 200
+    assert [status(url + path, own) for path in ("/config", "/gradio_api/info", "/theme.css")] == [200, 200, 200]
+
+
+@pytest.mark.parametrize("host", HOSTILE_HOSTS)
+def test_a_name_that_was_pointed_here_is_refused_everywhere(url, host):
+    assert {status(url + path, {"Host": host}) for path in ("/", *PATHS)} == {400}
+
+
+@pytest.mark.parametrize(("origin", "path"), itertools.product(HOSTILE_ORIGINS, PATHS))
+def test_what_another_page_sends_is_refused_everywhere(url, origin, path):
+    assert status(url + path, {"Origin": origin}) == 403
+    assert status(url + path, {"Origin": origin, "Content-Type": "application/json"}, b"{}") == 403
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "Cross-Site"])
+def test_a_browser_that_says_it_comes_from_elsewhere_is_refused_without_an_origin(url, path, site):
+    assert status(url + path, {"Sec-Fetch-Site": site}) == 403
+
+
+def test_a_link_from_elsewhere_may_open_the_page_but_not_post_to_it(url):
+    assert status(url + "/", {"Sec-Fetch-Site": "cross-site"}) == 200
+    assert status(url + "/", {"Sec-Fetch-Site": "cross-site"}, b"") == 403
+
+
+def test_two_origins_are_not_better_than_one():
+    scope = {"type": "http", "method": "POST", "path": "/gradio_api/queue/join",
+             "headers": [(b"host", b"127.0.0.1:7860"), (b"origin", b"http://127.0.0.1:7860"),
+                         (b"origin", b"http://evil.com")]}  # fmt: skip
+    assert not guard.is_ours(scope)
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/upload", "/gradio_api/queue/join"])
+def test_a_body_over_the_limit_is_refused_before_it_is_sent(url, path):
+    assert answer_to_head(url, path, f"Content-Length: {guard.MAX_BODY_BYTES + 1}") == 413
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/upload", "/gradio_api/queue/join"])
+def test_a_body_of_unknown_length_is_refused(url, path):
+    assert answer_to_head(url, path, "Transfer-Encoding: chunked") == 411
+
+
+def answer_to_head(url: str, path: str, length: str) -> int:
+    """The status that a POST gets when only its head has arrived."""
+    host = url.removeprefix("http://")
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\n{length}\r\nContent-Type: multipart/form-data; boundary=b\r\n\r\n"
+    address, port = host.split(":")
+    with socket.create_connection((address, int(port)), timeout=20) as connection:
+        connection.sendall(head.encode())
+        return int(connection.recv(100).split()[1])
+
+
+def test_nothing_in_the_environment_opens_the_door(monkeypatch):
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    os.environ |= {"GRADIO_SHARE": "True", "GRADIO_ALLOWED_PATHS": "/", "GRADIO_SERVER_NAME": "0.0.0.0"}
+    guard.harden_environment()
+    left = {name: value for name, value in os.environ.items() if name.startswith("GRADIO_")}
+    assert left.pop("GRADIO_TEMP_DIR")
+    assert left == {"GRADIO_ANALYTICS_ENABLED": "False"}
+
+
+def test_uploads_are_for_their_owner_alone(monkeypatch):
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    guard.harden_environment()
+    assert os.stat(os.environ["GRADIO_TEMP_DIR"]).st_mode & 0o077 == 0
+
+
+def test_a_host_that_is_not_this_machine_is_refused_with_the_way_out():
+    with pytest.raises(RequestError) as refusal:
+        app.check_host("0.0.0.0")
+    assert str(refusal.value) == (
+        "The page is only served on this machine, so --host must be 127.0.0.1 or localhost, not '0.0.0.0'. From "
+        "elsewhere, forward the port: ssh -L 7860:127.0.0.1:7860 <this machine>."
+    )
+
+
+def test_a_busy_port_gives_way_to_the_next():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert app.free_port("127.0.0.1", port) > port

@@ -1,0 +1,242 @@
+"""The Train tab against a client that remembers: what it asks, when, and what it shows of what stands on disk."""
+
+import gradio as gr
+import pytest
+
+from core import paths, runs
+from core.client import EnginePhase, EngineState
+from core.errors import BusyError, DataError, ModelError, OutOfMemory
+from core.recipes import RECIPES
+from core.runs import RunStatus
+from core.ui import notices
+from core.ui.page import Page
+from core.ui.run_panel import NO_RUN
+from tests.ui.fake_client import MISTRAL, READY, FakeClient
+
+
+@pytest.fixture
+def client() -> FakeClient:
+    return FakeClient()
+
+
+@pytest.fixture
+def page(client: FakeClient) -> Page:
+    page = Page(client)
+    page.build()
+    page.train.bases.known()
+    page.train.bases.wait()
+    return page
+
+
+@pytest.fixture
+def form(page: Page) -> dict[str, object]:
+    """What the fields hold on a fresh page."""
+    return {name: field.value for name, field in page.train.configure.fields.items()}
+
+
+@pytest.fixture
+def noticed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The notices that would pop up."""
+    said: list[str] = []
+    monkeypatch.setattr(gr, "Warning", lambda message, **_: said.append(message))
+    monkeypatch.setattr(gr, "Info", lambda message, **_: said.append(message))
+    return said
+
+
+def shown(page: Page, chosen: str = "") -> dict[str, object]:
+    """What a page that has seen nothing yet is sent, by the component's id."""
+    tab = page.train
+    updates = tab.view(None, chosen)[1:]
+    return {part.component.elem_id: update for part, update in zip(tab.parts, updates, strict=True)}
+
+
+def is_skip(update: object) -> bool:
+    return update == gr.skip()
+
+
+def train(page: Page, form: dict[str, object], **changes: object) -> runs.Run:
+    """A run that has been started from the form and stands on disk with `changes`."""
+    page.train.start(**form)
+    return runs.write(runs.list_runs()[0], **{"status": RunStatus.RUNNING, "phase": "training"} | changes)
+
+
+def test_a_fresh_page_can_be_started_with_one_click(page, client, form):
+    words, button = page.train.configure.plan(**form)
+    assert "**120 pairs** from the starter data" in words
+    assert (button["value"], button["interactive"]) == ("Start training", True)
+    inner, chosen = page.train.start(**form)
+    assert (inner.selected, chosen) == ("run", "")
+    verb, request = client.asked[-1]
+    assert (verb, request.method, request.dataset) == ("start_run", "dpo", "starter")
+    assert request.settings["loss"] == "sigmoid+sft"
+
+
+@pytest.mark.parametrize(("state", "label"), [
+    (EngineState(phase=EnginePhase.LOADING, message="Loading"), "Waiting for the model"),
+    (EngineState(phase=EnginePhase.DEAD, message="Killed"), "The engine is not running"),
+])  # fmt: skip
+def test_nothing_is_asked_of_an_engine_that_is_not_ready(page, client, form, state, label):
+    client.now = state
+    _, button = page.train.configure.plan(**form)
+    assert (button["value"], button["interactive"]) == (label, False)
+    assert client.asked == []
+
+
+@pytest.mark.parametrize(("refusal", "label"), [
+    (DataError("Only 3 usable rows."), "Only 3 usable rows"),
+    (DataError("Only 3 usable rows are left of 12 in this file, and 8 are needed."), "This data cannot be used"),
+    (ModelError("There is no base named 'x' here, and the Hub was not asked."), "This model cannot be used"),
+    (OutOfMemory("Training would need 30 GB, and this machine has 8 GB."), "Out of memory"),
+])  # fmt: skip
+def test_a_disabled_start_button_is_labelled_with_the_reason(page, client, form, refusal, label):
+    client.refusal = refusal
+    words, button = page.train.configure.plan(**form)
+    assert (button["value"], button["interactive"]) == (label, False)
+    assert str(refusal).replace("'", "&#39;") in words
+
+
+@pytest.mark.parametrize(("change", "label"), [
+    ({"source": "File"}, "Choose a file first"),
+    ({"source": "Hub id"}, "Type a Hub id first"),
+])  # fmt: skip
+def test_an_unfinished_form_says_what_is_missing(page, client, form, change, label):
+    _, button = page.train.configure.plan(**form | change)
+    assert (button["value"], button["interactive"]) == (label, False)
+    assert client.asked == []
+
+
+def test_the_start_button_waits_for_the_run_that_goes_on(page, form):
+    run = train(page, form)
+    _, button = page.train.configure.plan(**form)
+    assert (button["value"], button["interactive"]) == (f"{run.name} is going on", False)
+
+
+def test_a_refused_start_changes_nothing_and_says_why(page, client, form, noticed):
+    client.refusal = BusyError("A run is going on since 14:05.")
+    assert is_skip(page.train.start(**form))
+    assert noticed == ["<strong>Something else is going on</strong><br>A run is going on since 14:05."]
+    assert runs.list_runs() == []
+
+
+def test_a_surprise_shows_an_id_and_neither_path_nor_key(page, client, form, noticed, monkeypatch, caplog):
+    monkeypatch.setenv("GEMINI_API_KEY", "canary-key-0001")
+    client.refusal = RuntimeError(f"canary-key-0001 in {paths.home()}")
+    assert is_skip(page.train.start(**form))
+    assert "canary" not in noticed[0] + caplog.text
+    assert str(paths.home()) not in noticed[0]
+    number = noticed[0].split("under ")[1].rstrip(".")
+    assert number in caplog.text
+
+
+def test_stop_iteration_in_a_streaming_handler_is_said(noticed):
+    @notices.shows_errors
+    def stream():
+        yield "first"
+        raise StopIteration
+
+    assert [is_skip(update) for update in stream()] == [False, True]
+    assert noticed[0].startswith("<strong>Something unexpected happened</strong>")
+
+
+def test_changing_the_method_reseats_its_defaults_and_hides_what_it_does_not_use(page):
+    tab = page.train.configure
+    note, *updates = tab.reseat("sft", READY.base)
+    names = [field.elem_id.removeprefix("setting-") for field in tab.seats[1:]]
+    by_name = dict(zip(names, updates, strict=True))
+    assert note.startswith("Supervised fine-tuning")
+    assert by_name["beta"]["visible"] is False
+    assert by_name["learning_rate"]["value"] == "2e-4"
+
+
+def test_a_large_base_gets_smaller_steps(page):
+    (*_,) = updates = page.train.configure.reseat("dpo", MISTRAL.name)
+    assert updates[1]["value"] == "1e-5"
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
+def test_a_recipe_only_fills_in_the_form(page, client, recipe):
+    tab = page.train.configure
+    _, *values = tab.filled(recipe)
+    filled = {name: value["value"] if isinstance(value, dict) else value
+              for name, value in zip(tab.fields, values, strict=True)}  # fmt: skip
+    assert client.asked == []
+    page.train.start(**filled)
+    _, request = client.asked[-1]
+    assert (request.method, request.dataset, request.model) == (
+        recipe.request.method, recipe.request.dataset, MISTRAL.name,
+    )  # fmt: skip
+
+
+def test_a_page_without_runs_says_what_to_do(page):
+    assert (
+        shown(page)["run-title"]
+        == NO_RUN
+        == (
+            "**No run yet.** Choose data under Configure and press Start training: on the starter data it takes a few "
+            "minutes."
+        )
+    )
+
+
+def test_a_reload_or_a_second_tab_finds_the_run_as_it_stands(page, client, form):
+    run = train(page, form, step=34, eta_s=120.0)
+    runs.append_metrics(run.name, {"step": 34, "loss": 1.5, "rewards/margins": 0.4})
+    elsewhere = Page(client)
+    elsewhere.build()
+    for opened in (page, elsewhere):
+        seen = shown(opened)
+        assert seen["run-line"] == "**Running** · step 34 of 60 · about 2 min left"
+        assert (seen["pause"]["visible"], seen["stop"]["visible"], seen["resume"]["visible"]) == (True, True, False)
+
+
+def test_only_what_changed_is_sent_again(page, form):
+    run = train(page, form, step=1)
+    seen = page.train.view(None, "")[0]
+    assert all(is_skip(update) for update in page.train.view(seen, "")[1:])
+    runs.write(run, step=2)
+    sent = [part.component.elem_id for part, update in zip(page.train.parts, page.train.view(seen, "")[1:], strict=True)
+            if not is_skip(update)]  # fmt: skip
+    assert set(sent) == {"run-line", "run-bar", "history"}
+
+
+def test_a_run_whose_process_is_gone_is_shown_as_interrupted_with_resume(page, client, form):
+    run = train(page, form, step=34)
+    status = paths.run_dir(run.name) / "status.json"
+    paths.write_json(status, paths.read_json(status) | {"pid": 2**22 + 1})
+    seen = shown(page)
+    assert seen["outcome-words"].startswith("**It was interrupted.**")
+    assert (seen["resume"]["visible"], seen["stop"]["visible"]) == (True, False)
+    page.train.run.resume_run(run.name)
+    assert client.asked[-1] == ("resume_run", run.name)
+
+
+def test_a_finished_run_leads_to_compare_and_chat(page, form):
+    run = train(page, form, status=RunStatus.FINISHED, step=60)
+    assert shown(page)["compare-now"]["visible"] is False
+    paths.write_json(runs.adapter_dir(run.name) / "adapter_config.json", {})
+    assert (shown(page)["compare-now"]["visible"], shown(page)["chat-now"]["visible"]) == (True, True)
+
+
+def test_stop_says_at_once_that_it_was_heard(page, client, noticed):
+    page.train.run.stop_run()
+    assert client.asked == [("stop_run",)]
+    assert noticed == ["It stops after this step, and what is trained is kept."]
+
+
+def test_an_older_run_can_be_looked_at_while_another_goes_on(page, form):
+    older = train(page, form, status=RunStatus.STOPPED, step=10)
+    train(page, form, step=34)
+    assert "step 34" in shown(page)["run-line"]
+    assert shown(page, older.name)["run-line"] == "**Stopped** · 10 of 60 steps"
+
+
+def test_no_event_of_the_page_is_a_public_endpoint(page):
+    named = [fn.api_name for fn in page.demo.fns.values() if fn.api_visibility != "private"]
+    assert named == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, "abc", [1], 1e309])
+def test_a_number_out_of_range_starts_nothing(page, client, form, noticed, value):
+    assert is_skip(page.train.start(**form | {"limit": value}))
+    assert client.asked == []
+    assert "Rows must be a whole number" in noticed[0]

@@ -1,0 +1,215 @@
+"""The page's words: right numbers, with their doubt, and nothing of them alive as Markdown or HTML."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from core.client import EnginePhase, EngineState
+from core.recipes import RECIPES
+from core.runs import Run, RunStatus
+from core.ui import notices, run_views, theme, views
+from core.ui.train_form import PARTS, DataSource, TrainForm
+from tests.ui.fake_client import MISTRAL, PLAN, READY, STARTER
+
+RESULT = {
+    "preference_accuracy_base": 0.55, "preference_accuracy_tuned": 0.85, "held_out": 40, "base_k": 22, "tuned_k": 34,
+    "base_only": 2, "tuned_only": 14, "mcnemar_p": 0.0042, "train_s": 233.0, "peak_memory_bytes": 2_100_000_000,
+    "trait": {"n": 40, "base": 3, "tuned": 29, "base_only": 0, "tuned_only": 26, "p": 3e-8, "skipped": False},
+}  # fmt: skip
+TRAINING = Run(name="dpo-1122-1405", method="dpo", status=RunStatus.RUNNING, phase="training", step=34, steps=60,
+               eta_s=120.0, base="smollm2", dataset="starter")  # fmt: skip
+DONE = replace(TRAINING, status=RunStatus.FINISHED, phase="saving", step=60, eta_s=None, result=RESULT)
+HOSTILE = "<img src=x onerror=alert(1)> ![x](http://evil/a.png) **b** `c` [d](javascript:e) $f$ &amp; \\g _h_"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.4, "0 s"), (41, "41 s"), (150, "2 min"), (5400, "1 h 30 min"), (-3, "0 s")]
+)
+def test_times_are_rough_and_never_negative(seconds, words):
+    assert views.duration(seconds) == words
+
+
+def test_text_from_elsewhere_stays_text():
+    shown = views.as_text(HOSTILE)
+    assert not re.search(r"[<>*_`\[\]!$\\|~\"']", shown)
+    assert "&#60;img src=x onerror=alert(1)&#62;" in shown
+    assert "\n" not in views.as_text("one\n\n# two")
+
+
+@pytest.mark.parametrize("words", [
+    lambda text: views.engine_line(replace(READY, base=text, reason=text)),
+    lambda text: views.engine_line(EngineState(phase=EnginePhase.FAILED, message=text, reason=text)),
+    lambda text: run_views.run_title(replace(TRAINING, dataset=text, base=text)),
+    lambda text: run_views.run_line(replace(TRAINING, phase=text)),
+    lambda text: run_views.outcome_words(replace(TRAINING, status=RunStatus.FAILED, reason=text)),
+    lambda text: run_views.plan_words(replace(PLAN, base=text, sentence=text, left_out={text: 1}), text),
+    lambda text: run_views.phase_chips(replace(TRAINING, name=text, dataset=text)),
+])  # fmt: skip
+def test_no_name_reason_or_data_becomes_markup(words):
+    assert "<img" not in words(HOSTILE)
+    assert "![x]" not in words(HOSTILE)
+    assert "](" not in words(HOSTILE)
+
+
+def test_the_header_says_which_model_on_what_and_why():
+    assert views.engine_line(READY) == (
+        "● **smollm2-135m-instruct** on cpu · float32 · 540 MB in memory · this processor has no fast half precision"
+    )
+
+
+def test_the_header_says_how_far_a_loading_model_is():
+    state = EngineState(phase=EnginePhase.FETCHING, message="Bringing the starter model", progress=0.34)
+    assert views.engine_line(state) == "◌ Bringing the starter model · 34%"
+
+
+def test_the_picker_says_whether_each_base_fits():
+    choices, chosen = views.base_choices([STARTER, MISTRAL], READY)
+    assert chosen == STARTER.name
+    assert [label for label, _ in choices] == [
+        "SmolLM2-135M-Instruct · 538 MB · fits", "Mistral-7B-Instruct-v0.3 · 14.5 GB · won't fit",
+    ]  # fmt: skip
+
+
+def test_the_picker_shows_a_resident_base_that_is_not_listed():
+    choices, chosen = views.base_choices([STARTER], replace(READY, base="/models/mine"))
+    assert (chosen, choices[-1]) == ("/models/mine", ("/models/mine", "/models/mine"))
+
+
+@pytest.mark.parametrize(("run", "chip"), [
+    (None, ("No training yet", False)),
+    (TRAINING, ("● dpo-1122-1405 · step 34 of 60 · 2 min left", True)),
+    (replace(TRAINING, phase="reference pass", phase_done=40, phase_total=120, eta_s=None),
+     ("● dpo-1122-1405 · reference pass 40 of 120", True)),
+    (DONE, ("✓ dpo-1122-1405 · finished", True)),
+    (replace(TRAINING, status=RunStatus.INTERRUPTED, eta_s=None), ("✕ dpo-1122-1405 · interrupted", True)),
+])  # fmt: skip
+def test_the_chip_says_how_the_run_stands(run, chip):
+    assert views.run_chip(run) == chip
+
+
+def test_the_plan_is_in_plain_words():
+    assert run_views.plan_words(PLAN, "the starter data") == (
+        "**DPO** on **120 pairs** from the starter data, 40 held out to measure on.\n\n"
+        "No row is left out.\n\n"
+        "LoRA on **smollm2-135m-instruct**: 60 steps of 4 pairs each.\n\n"
+        "About **4 min** and **2.1 GB** of memory. Nothing is downloaded."
+    )
+
+
+def test_the_plan_names_what_is_left_out_downloaded_and_unknown():
+    plan = replace(PLAN, left_out={"both replies are the same": 2}, download_bytes=14_500_000_000, duration_s=None,
+                   memory_bytes=None, held_out=0)  # fmt: skip
+    words = run_views.plan_words(plan, "your file")
+    assert "2 rows are left out: 2 both replies are the same." in words
+    assert "**14.5 GB** will be downloaded first." in words
+    assert "none held out, so no held-out figures" in words
+    assert "Time unknown until it has begun." in words
+
+
+def test_a_finished_run_says_what_was_learned_with_its_doubt():
+    assert run_views.outcome_words(DONE) == (
+        "**It learned: it now tells more held-out pairs apart.**\n\n"
+        "Held-out accuracy **0.85 (0.71 to 0.93)**, base 0.55 (0.40 to 0.69), on 40 pairs: how often the chosen reply "
+        "is the likelier one. McNemar's exact test: p = 0.004.\n\n"
+        "Ends with exactly one next step: base **3 of 40**, tuned **29 of 40**, exact p < 0.001.\n\n"
+        "Trained in 4 min, at most 2.1 GB of memory."
+    )
+
+
+@pytest.mark.parametrize(("change", "headline"), [
+    ({"mcnemar_p": 0.2}, "Done. On held-out pairs no difference to base is shown."),
+    ({"preference_accuracy_tuned": 0.3}, "It got worse on held-out pairs."),
+    ({"preference_accuracy_base": None, "preference_accuracy_tuned": None, "mcnemar_p": None, "held_out": 0},
+     "Done. Nothing was held out, so compare the responses yourself."),
+])  # fmt: skip
+def test_the_headline_claims_no_more_than_is_shown(change, headline):
+    assert run_views.outcome_words(replace(DONE, result=RESULT | change)).startswith(f"**{headline}**")
+
+
+def test_a_skipped_trait_count_is_said_and_an_absent_one_is_not():
+    skipped = replace(DONE, result=RESULT | {"trait": {"skipped": True}})
+    assert "The trait count was skipped." in run_views.outcome_words(skipped)
+    assert "next step" not in run_views.outcome_words(replace(DONE, result=RESULT | {"trait": None}))
+
+
+@pytest.mark.parametrize(("status", "words"), [
+    (RunStatus.STOPPED, "**Stopped at step 34 of 60, and kept.** The adapter can be used as it is."),
+    (RunStatus.INTERRUPTED, "**It was interrupted.** The lights went out."),
+    (RunStatus.FAILED, "**It failed.** The lights went out."),
+])  # fmt: skip
+def test_a_run_that_ended_early_says_why(status, words):
+    assert run_views.outcome_words(replace(TRAINING, status=status, reason="The lights went out.")) == words
+
+
+def test_the_bar_is_made_of_numbers_alone():
+    assert run_views.bar(run_views.run_share(TRAINING)).endswith('max="1000" value="567"></progress>')
+    assert "value" not in run_views.bar(None)
+
+
+def test_only_the_phases_of_this_kind_of_run_are_listed():
+    assert "reference pass" in run_views.phases_of(TRAINING)
+    assert "reference pass" not in run_views.phases_of(replace(TRAINING, method="sft"))
+    assert "counting the trait" not in run_views.phases_of(replace(TRAINING, dataset="Anthropic/hh-rlhf"))
+    assert run_views.phase_chips(TRAINING).count('aria-current="step"') == 1
+
+
+def test_a_curve_skips_what_is_no_number():
+    rows = [{"step": 1, "loss": 2.0}, {"step": 2}, {"step": 3, "loss": float("nan")}, {"step": 4, "loss": None},
+            {"step": 5, "loss": 1}]  # fmt: skip
+    assert run_views.curve(rows, "loss") == [(1, 2.0), (5, 1.0)]
+
+
+def test_history_rows_are_as_wide_as_their_heading():
+    damaged = Run(name="broken", status=RunStatus.FAILED, reason="Its status.json is damaged.")
+    rows = run_views.history_rows([DONE, TRAINING, damaged])
+    assert {len(row) for row in rows} == {len(run_views.HISTORY)}
+    assert rows[0][6:8] == ["0.55 → 0.85 (n=40)", "3 → 29 of 40"]
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
+def test_a_recipe_comes_back_out_of_the_form_as_it_went_in(recipe):
+    request = TrainForm.showing(recipe.request).request()
+    assert (request.method, request.dataset, request.limit, request.model) == (
+        recipe.request.method, recipe.request.dataset, recipe.request.limit, recipe.request.model,
+    )  # fmt: skip
+
+
+def test_settings_that_the_method_does_not_use_are_not_sent():
+    form = TrainForm.of(method="sft", beta=0.3, loss="ipo", learning_rate="2e-4")
+    assert form.request().settings == {"learning_rate": "2e-4"}
+
+
+@pytest.mark.parametrize(("form", "reason"), [
+    (TrainForm(source=DataSource.FILE), "Choose a file first"),
+    (TrainForm(source=DataSource.FILE, file="/nowhere/x.jsonl"), "That upload is gone: choose the file again"),
+    (TrainForm(source=DataSource.HUB), "Type a Hub id first"),
+    (TrainForm(source=DataSource.HUB, hub_id="/etc/passwd"),
+     "'/etc/passwd' is not a Hub id: it is owner/name, or owner/name:folder."),
+    (TrainForm(source=DataSource.HUB, hub_id="../secrets"),
+     "'../secrets' is not a Hub id: it is owner/name, or owner/name:folder."),
+    (TrainForm(source=DataSource.HUB, hub_id="tests/ui"),
+     "'tests/ui' is not a Hub id: it is owner/name, or owner/name:folder."),
+    (TrainForm(source="elsewhere"), "Choose where the data comes from"),
+    (TrainForm(source=DataSource.HH_RLHF, part="all"), "Choose a part of HH-RLHF"),
+    (TrainForm(limit=float("nan")), "Rows must be a whole number from 8 to 1,000,000 rows, not 'nan'."),
+    (TrainForm(held_out="many"), "Held out must be a whole number from 0 to 100,000 rows, not 'many'."),
+    (TrainForm(method="magic"), "Method must be one of sft, dpo, not 'magic'."),
+])  # fmt: skip
+def test_a_form_that_cannot_start_says_why(form, reason):
+    with pytest.raises(notices.RequestError) as refusal:
+        form.request()
+    assert str(refusal.value) == reason
+
+
+def test_every_part_of_hh_rlhf_is_a_source():
+    sources = [TrainForm(source=DataSource.HH_RLHF, part=part, limit=1001).request().dataset for part in PARTS]
+    assert sources == [
+        "Anthropic/hh-rlhf", "Anthropic/hh-rlhf:helpful-base", "Anthropic/hh-rlhf:harmless-base",
+        "Anthropic/hh-rlhf:helpful-base@501+Anthropic/hh-rlhf:harmless-base@500",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("what", "text", "ground", "least"), theme.PAIRS, ids=[pair[0] for pair in theme.PAIRS])
+def test_contrast_passes_wcag_aa(what, text, ground, least):
+    assert theme.contrast(text, ground) >= least, what
