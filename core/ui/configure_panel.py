@@ -16,10 +16,11 @@ from core.settings import DATA, TRAINING, Method, Size, size_of
 from core.ui import fields, views
 from core.ui.bases import Bases
 from core.ui.notices import shows_errors, title_of
-from core.ui.run_views import METHOD_NAMES, METHOD_NOTES, plan_words
+from core.ui.run_views import METHOD_NAMES, METHOD_NOTES, WONT_FIT, plan_words
 from core.ui.train_form import PARTS, SOURCE_NOTES, DataSource, TrainForm
 
 START = "Start training"
+START_ANYWAY = "Start, though it won't fit"
 # A longer reason stands on the card, and the button names its kind.
 MAX_LABEL = 44
 WAITING = "**The model is still being loaded.** What will run is worked out as soon as it is there."
@@ -127,15 +128,16 @@ class ConfigurePanel:
         if state.phase is not EnginePhase.READY:
             return [WAITING, _disabled("Waiting for the model")]
         try:
-            words = self._plan_words(TrainForm.of(**form))
+            words, label = self._plan_words(TrainForm.of(**form))
         except PlaygroundError as error:
             return _refused(error)
         running = runs.current_run()
-        return [words, _disabled(f"{running.name} is going on") if running else _enabled()]
+        return [words, _disabled(f"{running.name} is going on") if running else _enabled(label)]
 
-    def _plan_words(self, form: TrainForm) -> str:
-        request = form.request()
-        return plan_words(self.client.preview(request), data_words(form))
+    def _plan_words(self, form: TrainForm) -> tuple[str, str]:
+        """What would run, and what the button that starts it says."""
+        plan = self.client.preview(form.request())
+        return plan_words(plan, data_words(form)), START_ANYWAY if plan.fit == WONT_FIT else START
 
     @shows_errors
     def reseat(self, method: str, model: str) -> Any:
@@ -187,8 +189,8 @@ def data_words(form: TrainForm) -> str:
     return words[DataSource(form.source)]
 
 
-def _enabled() -> Any:
-    return gr.update(value=START, interactive=True)
+def _enabled(label: str) -> Any:
+    return gr.update(value=label, interactive=True)
 
 
 def _disabled(reason: str) -> Any:

@@ -29,6 +29,7 @@ CURVES = (
 )
 
 SMALL_P = 0.05
+WONT_FIT = "won't fit"
 
 
 # --- before -------------------------------------------------------------------------------------------
@@ -37,18 +38,23 @@ SMALL_P = 0.05
 def plan_words(plan: RunPlan, data: str) -> str:
     """What will run, in Markdown; `data` is what its pairs are called."""
     method = METHOD_NAMES.get(plan.method, str(plan.method))
-    lines = [
-        f"**{method}** on **{count(plan.pairs, 'pair')}** from {as_text(data)}, {held_out_words(plan.held_out)}.",
-        left_out_words(plan.left_out),
+    # Without the rows at hand there is no estimate, and their number is only what was asked for.
+    is_read = plan.duration_s is not None
+    pairs = count(plan.pairs, "pair") if is_read else f"up to {count(plan.pairs, 'pair')}"
+    lines = (
+        f"**{method}** on **{pairs}** from {as_text(data)}, {held_out_words(plan.held_out, is_read)}.",
+        left_out_words(plan.left_out) if is_read else "Which rows are left out is known once they are read.",
         f"LoRA on **{as_text(plan.base)}**: {count(plan.steps, 'step')} of {count(plan.batch, 'pair')} each.",
         f"{_about(plan)} {download_words(plan.download_bytes)}",
-        as_text(plan.sentence),
-    ]
+        fit_words(plan),
+    )
     return "\n\n".join(line for line in lines if line)
 
 
-def held_out_words(held_out: int) -> str:
-    return f"{held_out:,} held out to measure on" if held_out else "none held out, so no held-out figures"
+def held_out_words(held_out: int, is_read: bool = True) -> str:
+    if not held_out:
+        return "none held out, so no held-out figures"
+    return f"{held_out:,} held out to measure on" if is_read else f"up to {held_out:,} held out to measure on"
 
 
 def left_out_words(left_out: Mapping[str, int]) -> str:
@@ -60,9 +66,24 @@ def left_out_words(left_out: Mapping[str, int]) -> str:
 
 
 def _about(plan: RunPlan) -> str:
-    took = "Time unknown until it has begun" if plan.duration_s is None else f"About **{duration(plan.duration_s)}**"
-    room = "" if plan.memory_bytes is None else f" and **{size(plan.memory_bytes)}** of memory"
-    return f"{took}{room}."
+    took = (
+        "The time is known once it has begun" if plan.duration_s is None else f"About **{duration(plan.duration_s)}**"
+    )
+    if plan.memory_bytes is None:
+        return f"{took}."
+    return f"{took}; **{size(plan.memory_bytes)}** of the {size(plan.memory_limit)} of memory there are."
+
+
+def fit_words(plan: RunPlan) -> str:
+    """A warning where memory is short; nothing where it is not."""
+    if plan.fit == "tight":
+        return "**It is tight:** close other large programs first, or lower the batch size or the max length."
+    if plan.fit == WONT_FIT:
+        return (
+            "**It won't fit here.** Choose a smaller base, or under Advanced a smaller batch size or max length, or "
+            "gradient checkpointing."
+        )
+    return ""
 
 
 def download_words(num_bytes: int) -> str:

@@ -43,7 +43,7 @@ def test_text_from_elsewhere_stays_text():
     lambda text: run_views.run_title(replace(TRAINING, dataset=text, base=text)),
     lambda text: run_views.run_line(replace(TRAINING, phase=text)),
     lambda text: run_views.outcome_words(replace(TRAINING, status=RunStatus.FAILED, reason=text)),
-    lambda text: run_views.plan_words(replace(PLAN, base=text, sentence=text, left_out={text: 1}), text),
+    lambda text: run_views.plan_words(replace(PLAN, base=text, left_out={text: 1}), text),
     lambda text: run_views.phase_chips(replace(TRAINING, name=text, dataset=text)),
 ])  # fmt: skip
 def test_no_name_reason_or_data_becomes_markup(words):
@@ -93,18 +93,31 @@ def test_the_plan_is_in_plain_words():
         "**DPO** on **120 pairs** from the starter data, 40 held out to measure on.\n\n"
         "No row is left out.\n\n"
         "LoRA on **smollm2-135m-instruct**: 60 steps of 4 pairs each.\n\n"
-        "About **4 min** and **2.1 GB** of memory. Nothing is downloaded."
+        "About **4 min**; **2.1 GB** of the 8.0 GB of memory there are. Nothing is downloaded."
     )
 
 
 def test_the_plan_names_what_is_left_out_downloaded_and_unknown():
-    plan = replace(PLAN, left_out={"both replies are the same": 2}, download_bytes=14_500_000_000, duration_s=None,
-                   memory_bytes=None, held_out=0)  # fmt: skip
+    plan = replace(PLAN, left_out={"both replies are the same": 2}, download_bytes=14_500_000_000, held_out=0)
     words = run_views.plan_words(plan, "your file")
     assert "2 rows are left out: 2 both replies are the same." in words
     assert "**14.5 GB** will be downloaded first." in words
     assert "none held out, so no held-out figures" in words
-    assert "Time unknown until it has begun." in words
+
+
+def test_a_plan_for_rows_that_are_not_here_yet_promises_nothing():
+    plan = replace(PLAN, pairs=1000, held_out=200, duration_s=None, memory_bytes=None, fit="unknown")
+    assert run_views.plan_words(plan, "HH-RLHF").startswith(
+        "**DPO** on **up to 1,000 pairs** from HH-RLHF, up to 200 held out to measure on.\n\n"
+        "Which rows are left out is known once they are read."
+    )
+    assert "The time is known once it has begun." in run_views.plan_words(plan, "HH-RLHF")
+
+
+@pytest.mark.parametrize(("fit", "words"), [("fits", ""), ("unknown", ""), ("tight", "**It is tight:**"),
+                                            ("won't fit", "**It won't fit here.**")])  # fmt: skip
+def test_short_memory_is_said_before_it_is_felt(fit, words):
+    assert run_views.fit_words(replace(PLAN, fit=fit)).startswith(words)
 
 
 def test_a_finished_run_says_what_was_learned_with_its_doubt():
