@@ -31,7 +31,7 @@ def contenders(shown: str, adapter: str | None, adapters: Sequence[str]) -> list
         return [BASE]
     if not adapters:
         raise RequestError(NO_ADAPTER)
-    if adapter not in adapters:
+    if adapter is None or adapter not in adapters:
         raise RequestError(f"No adapter named {str(adapter)[:70]!r}. There are: {', '.join(adapters)}.")
     return [adapter] if shown == Shown.TUNED else [BASE, adapter]
 

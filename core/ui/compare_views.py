@@ -50,6 +50,7 @@ TABLE_HEADERS = ["Prompt", "Category", "You", "Gemini", "Tuned sat on", "Tokens,
 
 # --- before ---------------------------------------------------------------------------------------------
 
+
 def prompt_table(prompts: Iterable[Prompt]) -> list[list[str]]:
     return [[prompt.category, prompt.prompt] for prompt in prompts]
 
@@ -86,6 +87,7 @@ def plan_sentence(num_prompts: int, adapter: str | None, is_judge_only: bool) ->
 
 
 # --- while it goes on -----------------------------------------------------------------------------------
+
 
 def bar(share: float) -> str:
     """A bar of how far it is."""
@@ -127,6 +129,7 @@ def voted_sentence(num_voted: int, num_prompts: int, commitment: str) -> str:
 
 
 # --- results --------------------------------------------------------------------------------------------
+
 
 def headline(tally: Tally) -> str:
     """In words, by the exact two-sided sign test on the decided prompts alone."""

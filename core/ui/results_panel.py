@@ -74,9 +74,7 @@ class ResultsPanel:
             self.notes = gr.Textbox(label="Verdicts", lines=2, max_lines=10, interactive=False, elem_classes="response")
 
     def wire(self) -> None:
-        self.table.select(
-            self.open_row, None, [self.pair, self.asked, self.base, self.tuned, self.notes], **QUIET
-        )
+        self.table.select(self.open_row, None, [self.pair, self.asked, self.base, self.tuned, self.notes], **QUIET)
 
     def values(self, results: Results | None) -> list[Any]:
         """What the parts show, in their order."""

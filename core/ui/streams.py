@@ -6,7 +6,7 @@ leaves "Error" written over what was said so far.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -18,13 +18,8 @@ from core.settings import Decoding
 PAINT_EVERY_S = 0.06
 
 
-class ChunkStream(Protocol):
-    def __iter__(self) -> Iterator[Chunk]: ...
-    def close(self) -> None: ...
-
-
 class CanStream(Protocol):
-    def stream(self, turns: list[Turn], decoding: Decoding) -> ChunkStream: ...
+    def stream(self, turns: Sequence[Turn], decoding: Decoding) -> Generator[Chunk, None, None]: ...
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ class Streams:
         columns = [Column() for _ in turns]
         painted_at = -PAINT_EVERY_S
         try:
-            with closing(self.client.stream(list(turns), decoding)) as chunks:
+            with closing(self.client.stream(turns, decoding)) as chunks:
                 for chunk in chunks:
                     columns[chunk.row] = columns[chunk.row].with_chunk(chunk)
                     if self._live.get(session) is not mine:

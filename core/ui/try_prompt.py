@@ -37,7 +37,7 @@ class TryPrompt:
         self.streams = Streams(client)
 
     def build(self) -> None:
-        prompts = [(f"{prompt.category}: {prompt.prompt}", prompt.prompt) for prompt in read_prompts(GIVEN)]
+        prompts = [(prompt.category, prompt.prompt) for prompt in read_prompts(GIVEN)]
         self.prompts = [text for _, text in prompts]
         with gr.Column(elem_classes="card"):
             with gr.Row():

@@ -1,0 +1,62 @@
+"""A client that talks: it answers at once, streams word by word, and remembers what it was asked."""
+
+from collections.abc import Callable, Generator, Sequence
+
+from core import paths, runs
+from core.client import Chunk, EngineState, Response, Turn
+from core.settings import Decoding, Method
+from tests.ui.fake_client import READY, FakeClient
+
+
+def words_of(turn: Turn) -> list[str]:
+    """What the fake says: who it is to whom, so that a mix-up is seen, and longer where it is tuned."""
+    said = f"{turn.contender} hears {turn.conversation[-1].content}".split()
+    return said if turn.contender == "base" else [*said, "Next", "step:", "try", "it."]
+
+
+class FakeTalker(FakeClient):
+    """`on_word` is called before each streamed word, `on_answer` before each batch; either may raise."""
+
+    def __init__(self, state: EngineState = READY) -> None:
+        super().__init__(state)
+        self.streamed: list[list[Turn]] = []
+        self.answered: list[list[Turn]] = []
+        self.decodings: list[Decoding] = []
+        self.num_closed = 0
+        self.on_word: Callable[[], None] = lambda: None
+        self.on_answer: Callable[[], None] = lambda: None
+
+    def answer(
+        self, turns: Sequence[Turn], decoding: Decoding, on_progress: Callable[[int, int], None] = lambda *_: None
+    ) -> list[Response]:
+        self.answered.append(list(turns))
+        self.decodings.append(decoding)
+        self.on_answer()
+        on_progress(len(turns), len(turns))
+        return [Response(" ".join(words_of(turn)), len(words_of(turn))) for turn in turns]
+
+    def stream(self, turns: Sequence[Turn], decoding: Decoding) -> Generator[Chunk, None, None]:
+        self.streamed.append(list(turns))
+        self.decodings.append(decoding)
+        try:
+            for row, turn in enumerate(turns):
+                for word in words_of(turn):
+                    self.on_word()
+                    yield Chunk(row, f"{word} ")
+                yield Chunk(row, "", Response(" ".join(words_of(turn)), len(words_of(turn))))
+        finally:
+            self.num_closed += 1
+
+    @property
+    def asked_of(self) -> list[tuple[str, str]]:
+        """(contender, last message) of every turn that was answered, in order."""
+        return [(turn.contender, turn.conversation[-1].content) for turns in self.answered for turn in turns]
+
+
+def make_adapter(name: str = "dpo-1122-1405") -> str:
+    """A finished run's adapter, as far as the page looks at it."""
+    runs.create(Method.DPO, name, base=paths.STARTER_NAME)
+    folder = runs.adapter_dir(name)
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text("{}")
+    return name
