@@ -13,6 +13,10 @@ from core.errors import PlaygroundError
 log = logging.getLogger("playground.page")
 
 
+# One that could not load a base can still say which there are.
+ANSWERING = (EnginePhase.READY, EnginePhase.FAILED)
+
+
 class Bases:
     def __init__(self, client: EngineClient) -> None:
         self.client = client
@@ -25,8 +29,9 @@ class Bases:
         """The last list, at once; asks for a new one where the engine has another base since."""
         state = self.client.state()
         with self._lock:
-            if state.phase is EnginePhase.READY and self._asked_for != state.base and not self._is_asking():
-                self._asked_for = state.base
+            asked_for = f"{state.phase} {state.base}"
+            if state.phase in ANSWERING and self._asked_for != asked_for and not self._is_asking():
+                self._asked_for = asked_for
                 self._asking = threading.Thread(target=self._ask, name="bases", daemon=True)
                 self._asking.start()
             return list(self._known)

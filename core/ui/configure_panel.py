@@ -23,6 +23,7 @@ START = "Start training"
 START_ANYWAY = "Start, though it won't fit"
 # A longer reason stands on the card, and the button names its kind.
 MAX_LABEL = 44
+TRY_AGAIN = "**Choose a model at the top of the page to try again.**"
 WAITING = "**The model is still being loaded.** What will run is worked out as soon as it is there."
 
 
@@ -121,10 +122,7 @@ class ConfigurePanel:
         """The card and the Start button, whose label is the reason where it cannot be pressed."""
         state = self.client.state()
         if state.phase in (EnginePhase.FAILED, EnginePhase.DEAD):
-            return [
-                f"**{views.as_text(state.message)}** {views.as_text(state.reason)}",
-                _disabled("The engine is not running"),
-            ]
+            return [f"{views.as_text(state.message)}\n\n{TRY_AGAIN}", _disabled("No model is loaded")]
         if state.phase is not EnginePhase.READY:
             return [WAITING, _disabled("Waiting for the model")]
         try:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 
 from core.client import BaseCard, EnginePhase, EngineState
+from core.paths import STARTER_NAME
 from core.runs import Phase, Run, RunStatus
 
 NO_RUN = "No training yet"
@@ -52,7 +53,7 @@ def engine_line(state: EngineState) -> str:
         reason = f" · {as_text(state.reason)}" if state.reason else ""
         return f"● **{as_text(state.base) or 'Ready'}** on {where}{memory}{reason}"
     if state.phase in (EnginePhase.FAILED, EnginePhase.DEAD):
-        return f"✕ **{as_text(state.message)}** {as_text(state.reason)}"
+        return f"✕ {as_text(state.message)}"
     share = "" if state.progress is None else f" · {state.progress:.0%}"
     return f"◌ {as_text(state.message)}{share}"
 
@@ -64,7 +65,8 @@ def base_label(label: str, size_bytes: int, fit: str) -> str:
 
 def base_choices(bases: Iterable[BaseCard], state: EngineState) -> tuple[list[tuple[str, str]], str]:
     """(label, name) of every base, and the one that is resident; one that is not in the list is added."""
-    choices = [(base_label(b.label, b.size_bytes, b.fit), b.name) for b in bases]
+    # Before the engine has told, or where it cannot, the starter is a way to begin (again).
+    choices = [(base_label(b.label, b.size_bytes, b.fit), b.name) for b in bases] or [("Starter model", STARTER_NAME)]
     if state.base and state.base not in [name for _, name in choices]:
         choices.append((state.base, state.base))
     return choices, state.base

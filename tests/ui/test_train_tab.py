@@ -73,7 +73,7 @@ def test_a_fresh_page_can_be_started_with_one_click(page, client, form):
 
 @pytest.mark.parametrize(("state", "label"), [
     (EngineState(phase=EnginePhase.LOADING, message="Loading"), "Waiting for the model"),
-    (EngineState(phase=EnginePhase.DEAD, message="Killed"), "The engine is not running"),
+    (EngineState(phase=EnginePhase.DEAD, message="Killed"), "No model is loaded"),
 ])  # fmt: skip
 def test_nothing_is_asked_of_an_engine_that_is_not_ready(page, client, form, state, label):
     client.now = state
