@@ -24,10 +24,13 @@ class Shown(StrEnum):
 
 
 def contenders(shown: str, adapter: str | None, adapters: Sequence[str]) -> list[str]:
-    """Who is asked; RequestError where the tuned model is wanted and there is no such adapter."""
+    """Who is asked; RequestError where the tuned model is wanted and there is no such adapter.
+
+    Both are base alone as long as nothing is trained, so that a first visit can chat at once.
+    """
     if shown not in set(Shown):
         raise RequestError(f"Talk to base, tuned or both, not to {str(shown)[:40]!r}.")
-    if shown == Shown.BASE:
+    if shown == Shown.BASE or (shown == Shown.BOTH and not adapters):
         return [BASE]
     if not adapters:
         raise RequestError(NO_ADAPTER)
@@ -127,4 +130,4 @@ def why_not_ready(state: EngineState) -> str:
 
 
 def why_not_send(state: EngineState, shown: str, adapters: Sequence[str]) -> str:
-    return why_not_ready(state) or ("" if shown == Shown.BASE or adapters else "Train an adapter first")
+    return why_not_ready(state) or ("" if shown != Shown.TUNED or adapters else "Train an adapter first")

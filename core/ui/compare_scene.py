@@ -67,6 +67,11 @@ class Scene:
     failure: str = ""
     judge_stopped: str = ""
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Something of it still waits, for the person or for Go on."""
+        return self.pair is not None or self.can_go_on
+
 
 def look(worker: Worker) -> Scene | None:
     """The scene now; None before the first comparison."""

@@ -66,7 +66,7 @@ class CompareSetup:
         self.parts = [
             Part(self.adapter, lambda value: gr.update(choices=list(value[0]), value=value[1])),
             Part(self.plan, lambda value: value),
-            Part(self.start_button, lambda value: gr.update(value=value or "Start", interactive=not value)),
+            Part(self.start_button, _start_update),
         ]
 
     def _build_prompts(self, given: Sequence[Prompt]) -> None:
@@ -87,12 +87,15 @@ class CompareSetup:
         self.reset.click(self.load_given, None, loaded, **QUIET)
         self.table.change(self.count, self.table, self.num_prompts, **QUIET)
 
-    def values(self, adapters: Sequence[str], adapter: str | None, mode: str, num_prompts: int) -> list[Any]:
-        """What the parts show, in their order."""
+    def values(
+        self, adapters: Sequence[str], adapter: str | None, mode: str, num_prompts: int, is_unfinished: bool
+    ) -> list[Any]:
+        """What the parts show, in their order; `is_unfinished` where a new comparison would leave one behind."""
         key_problem, has_key = _key()
         gemini = as_text(key_problem) if key_problem else views.GEMINI_ON if has_key else views.GEMINI_OFF
         plan = views.plan_sentence(num_prompts, adapter, mode == JUDGE_ONLY)
-        return [(tuple(adapters), adapter), f"{plan}\n\n{gemini}", self._why_not(adapter, mode, has_key)]
+        start = (self._why_not(adapter, mode, has_key), is_unfinished)
+        return [(tuple(adapters), adapter), f"{plan}\n\n{gemini}", start]
 
     def _why_not(self, adapter: str | None, mode: str, has_key: bool) -> str:
         if self.worker.is_running:
@@ -154,6 +157,12 @@ class CompareSetup:
             )
         judge = _judge_of(plan.judge_model, plan.is_judge_only)
         self.worker.start(lambda: comparison, judge)
+
+
+def _start_update(value: tuple[str, bool]) -> Any:
+    reason, is_unfinished = value
+    label, variant = ("Start a new one", "secondary") if is_unfinished else ("Start", "primary")
+    return gr.update(value=reason or label, variant=variant, interactive=not reason)
 
 
 def _loaded(prompts: list[Prompt]) -> list[Any]:

@@ -99,8 +99,8 @@ class CompareTab:
         chosen = adapter if adapter in adapters else next(iter(adapters), None)
         scene = look(self.worker)
         values = [
-            *_progress(scene),
-            *self.setup.values(adapters, chosen, mode, num_prompts),
+            *_progress(scene, bool(adapters)),
+            *self.setup.values(adapters, chosen, mode, num_prompts, scene is not None and scene.is_unfinished),
             *self.voting.values(scene),
             *self.results.values(scene.results if scene else None),
         ]
@@ -129,10 +129,10 @@ class CompareTab:
         self.voting.undo()
 
 
-def _progress(scene: Scene | None) -> list[Any]:
+def _progress(scene: Scene | None, has_adapters: bool) -> list[Any]:
     """The bar, the sentence, Stop as (there, enabled), and whether Go on is there."""
     if scene is None:
-        return ["", views.NOTHING_YET, (False, False), False]
+        return ["", views.NOTHING_YET if has_adapters else "", (False, False), False]
     bar = views.bar(scene.progress.share) if scene.progress else ""
     stop = (scene.is_running, not scene.is_stopping)
     return [bar, views.standing_sentence(scene), stop, scene.can_go_on]

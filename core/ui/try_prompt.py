@@ -98,7 +98,7 @@ class TryPrompt:
         """The choices, and why nothing can be asked if it cannot."""
         adapters = runs.list_adapters()
         chosen = adapter if adapter in adapters else next(iter(adapters), None)
-        reason = why_not_send(self.client.state(), Shown.BOTH, adapters)
+        reason = why_not_send(self.client.state(), Shown.TUNED, adapters)
         return changes(self.parts, [(tuple(adapters), chosen), chosen or "tuned", reason, bool(reason)], seen)
 
     def take(self, prompt: str) -> str:
@@ -123,7 +123,7 @@ class TryPrompt:
     def _ask(
         self, text: str, adapter: str | None, request: gr.Request, sampling: dict[str, Any]
     ) -> Iterator[dict[Component, Any]]:
-        names = contenders(Shown.BOTH, adapter, runs.list_adapters())
+        names = [BASE, *contenders(Shown.TUNED, adapter, runs.list_adapters())]
         if not text.strip():
             raise RequestError("Write a prompt first, or pick one.")
         decoding = Decoding.of(seed=secrets.randbelow(2**31), **sampling)

@@ -182,7 +182,10 @@ class TestRefusals:
         with pytest.raises(RequestError) as error:
             views.contenders(Shown.TUNED, None, [])
         assert str(error.value) == "No adapter yet. Train one on the starter data first: it takes a few minutes."
-        assert views.contenders(Shown.BASE, None, []) == ["base"]
+
+    def test_a_first_visit_can_chat_with_base_at_once(self, tab: ChatTab) -> None:
+        assert views.contenders(Shown.BASE, None, []) == views.contenders(Shown.BOTH, None, []) == ["base"]
+        assert texts(say(tab, "Hello", Talks()), "base") == ["Hello", "base hears Hello"]
 
     @pytest.mark.parametrize(("shown", "adapter"), [("both", "gone"), ("both", None), ("all", "a"), (None, "a")])
     def test_whoever_is_not_there_is_not_asked(self, shown: Any, adapter: str | None) -> None:
@@ -205,8 +208,8 @@ class TestRefusals:
         (READY, "Train an adapter first"),
     ])  # fmt: skip
     def test_the_send_button_says_why_it_is_off(self, client: FakeTalker, state: EngineState, words: str) -> None:
-        assert views.why_not_send(state, Shown.BOTH, []) == words
-        assert views.why_not_send(READY, Shown.BASE, []) == ""
+        assert views.why_not_send(state, Shown.TUNED, []) == words
+        assert views.why_not_send(READY, Shown.BOTH, []) == ""
 
     def test_during_a_run_the_page_says_that_training_waits(self, tab: ChatTab, client: FakeTalker) -> None:
         client.now = EngineState(phase=EnginePhase.READY, run="dpo-1122-1405")

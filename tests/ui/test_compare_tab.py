@@ -225,7 +225,16 @@ class TestStarting:
         (JUDGE_ONLY, make_adapter, "Judge only needs a Gemini key"),
     ])  # fmt: skip
     def test_the_button_says_why_not(self, tab: CompareTab, mode: str, make: Any, words: str) -> None:
-        assert shown(tab, make(), mode)["compare-start"] == gr.update(value=words, interactive=False)
+        button = shown(tab, make(), mode)["compare-start"]
+        assert (button["value"], button["interactive"]) == (words, False)
+
+    def test_a_comparison_that_waits_is_not_left_behind_by_a_careless_start(
+        self, tab: CompareTab, adapter: str
+    ) -> None:
+        start(tab, adapter)
+        assert shown(tab, adapter)["compare-start"]["value"] == "Start a new one"
+        vote(tab, 1, 1)
+        assert shown(tab, adapter)["compare-start"]["value"] == "Start"
 
     def test_judge_only_without_a_key_says_how_to_get_one(self, tab: CompareTab, adapter: str) -> None:
         with pytest.raises(JudgeError, match="^There is no Gemini key"):
