@@ -29,7 +29,7 @@ MAX_RANK = 1024
 FREE = {"base_model_name_or_path", "inference_mode", "lora_alpha", "lora_dropout", "megatron_core", "peft_version",
         "qalora_group_size", "r", "revision", "target_modules"}  # fmt: skip
 PLAIN = {"bias": ("none",), "init_lora_weights": (True, False), "peft_type": ("LORA",), "task_type": ("CAUSAL_LM",)}
-OFF = (None, False, {}, [])
+OFF: tuple[object, ...] = (None, False, {}, [])
 KEY = re.compile(r"base_model\.model\.(?P<module>[\w.]+)\.lora_(?P<part>[AB])\.weight")
 
 
@@ -122,7 +122,7 @@ def write(model: Any, folder: Path, provenance: Mapping[str, Any], card: str) ->
     """The adapter in training (`default`) as `folder`, in one piece; an older one there is replaced."""
     aside = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(aside, ignore_errors=True)
-    model.save_pretrained(aside, selected_adapters=["default"])
+    save_policy(model, aside)
     (aside / "README.md").write_text(card, encoding="utf-8")
     config = json.loads((aside / CONFIG).read_text(encoding="utf-8"))
     # Where the base lies on this machine is nobody else's business.
@@ -135,6 +135,12 @@ def write(model: Any, folder: Path, provenance: Mapping[str, Any], card: str) ->
     paths.write_json(aside / MANIFEST, {**provenance, "files": files})
     fsync_folder(aside)
     replace_folder(aside, folder)
+
+
+def save_policy(model: Any, folder: Path) -> None:
+    """PEFT's own files of the adapter in training, and of no other."""
+    # With "auto", the default, PEFT asks the Hub whether the base's vocabulary was changed.
+    model.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=False)
 
 
 def replace_folder(new: Path, folder: Path) -> None:

@@ -15,7 +15,7 @@ from peft import set_peft_model_state_dict
 from safetensors.torch import load_file
 
 from core import paths
-from core.adapters import WEIGHTS, replace_folder, sha256
+from core.adapters import WEIGHTS, replace_folder, save_policy, sha256
 from core.runs import fsync_folder
 
 MANIFEST = "manifest.json"
@@ -34,7 +34,7 @@ def save(trainer: Any, root: Path) -> Path:
     aside = root / f".{final.name}.new"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    trainer.model.save_pretrained(aside, selected_adapters=["default"])
+    save_policy(trainer.model, aside)
     trainer._save_optimizer_and_scheduler(str(aside))
     trainer._save_rng_state(str(aside))
     if trainer.args.device.type == "mps":

@@ -10,7 +10,7 @@ import queue
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from multiprocessing.connection import Connection
@@ -312,11 +312,9 @@ class EngineClient:
         on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[Response]:
         """One response a turn. `on_progress(done, total)` counts tokens of the longest possible responses."""
-        return list(
-            self._ask("answer", lambda event: on_progress(*event.data), turns=list(turns), decoding=decoding)
-        )
+        return list(self._ask("answer", lambda event: on_progress(*event.data), turns=list(turns), decoding=decoding))
 
-    def stream(self, turns: Sequence[Turn], decoding: Decoding) -> Iterator[Chunk]:
+    def stream(self, turns: Sequence[Turn], decoding: Decoding) -> Generator[Chunk, None, None]:
         """Chunks as they come; closing the iterator stops the engine at its next token."""
         if self._pipe is None:
             self.start()

@@ -19,14 +19,14 @@ from core.client import Turn
 from core.errors import Cancelled
 from core.generate import answer
 from core.loader import BASE, ResidentModel
+from core.messages import Conversation
 from core.preferences import PreferencePair
-from core.token_rows import TokenPair
 from core.settings import TRAIT_MAX_NEW_TOKENS, Decoding
+from core.token_rows import TokenPair
 from core.traits import ends_with_one_next_step
 
 # Positions of one no-gradient batch: some 0.5 GB of activations on a 7B base in half precision.
 BATCH_TOKENS = 4096
-TRAIT_BATCH = 8
 GREEDY = Decoding(max_new_tokens=TRAIT_MAX_NEW_TOKENS, temperature=0.0)
 
 
@@ -140,22 +140,25 @@ def count_trait(
     resident: ResidentModel,
     adapter: str,
     pairs: Sequence[PreferencePair],
-    between: Between,
+    between: Callable[[float], None],
     is_skipped: Callable[[], bool],
 ) -> dict[str, Any]:
-    """How many greedy responses to the held-out prompts end with exactly one next step: base, tuned, and the test."""
-    turns = [pair.prompt for pair in pairs]
+    """How many greedy responses to the held-out prompts end with exactly one next step: base, tuned, and the test.
+
+    `between` is told the share that is done. The base's figures are kept: they change with base and prompts alone.
+    """
+    prompts = [pair.prompt for pair in pairs]
     key = paths.logs_dir() / f"trait-base-{resident.fingerprint[:12]}-{_key(pairs)}.json"
     known = paths.read_json(key)
     try:
-        tuned = _shows_trait(resident, adapter, turns, lambda done: between(done), is_skipped)
-        base = known or _shows_trait(resident, BASE, turns, lambda done: between(len(turns) + done), is_skipped)
+        tuned = _shows_trait(resident, adapter, prompts, lambda share: between(share / 2), is_skipped)
+        base = known or _shows_trait(resident, BASE, prompts, lambda share: between(0.5 + share / 2), is_skipped)
     except Cancelled:
-        return {"n": len(turns), "skipped": True}
+        return {"n": len(prompts), "skipped": True}
     paths.write_json(key, base)
     figures = _paired(base, tuned)
     return {
-        "n": len(turns),
+        "n": len(prompts),
         "base": figures["base_k"],
         "tuned": figures["tuned_k"],
         "base_only": figures["base_only"],
@@ -171,14 +174,14 @@ def _key(pairs: Sequence[PreferencePair]) -> str:
 
 
 def _shows_trait(
-    resident: ResidentModel, contender: str, prompts: Sequence[Any], between: Between, is_skipped: Callable[[], bool]
+    resident: ResidentModel,
+    contender: str,
+    prompts: Sequence[Conversation],
+    on_share: Callable[[float], None],
+    is_skipped: Callable[[], bool],
 ) -> list[bool]:
-    shown: list[bool] = []
-    for start in range(0, len(prompts), TRAIT_BATCH):
-        turns = [Turn(contender, prompt) for prompt in prompts[start : start + TRAIT_BATCH]]
-        responses = answer(resident, turns, GREEDY, is_skipped)
-        if is_skipped():
-            raise Cancelled("The count was skipped.")
-        shown += [ends_with_one_next_step(r.text) for r in responses]
-        between(len(shown))
-    return shown
+    turns = [Turn(contender, prompt) for prompt in prompts]
+    responses = answer(resident, turns, GREEDY, is_skipped, lambda done, total: on_share(done / total))
+    if is_skipped():
+        raise Cancelled("The count was skipped.")
+    return [ends_with_one_next_step(response.text) for response in responses]

@@ -45,13 +45,18 @@ def answer(
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Response]:
-    """One response a turn, in the turns' order. A stop leaves the rest cut, with a note that says so."""
+    """One response a turn, in the turns' order. A stop leaves the rest cut, with a note that says so.
+
+    `on_progress(done, total)` counts tokens of the longest response of every batch, so its end may come early.
+    """
     rows = [_row(resident, index, turn, decoding) for index, turn in enumerate(turns)]
-    responses: dict[int, Response] = {}
-    for batch in _batches(rows, decoding):
-        _generate(resident, batch, decoding, should_stop, _Collector(len(batch)))
-        responses |= {row.index: _response(resident, row) for row in batch}
-        on_progress(len(responses), len(turns))
+    batches = list(_batches(rows, decoding))
+    total = len(batches) * decoding.max_new_tokens
+    for number, batch in enumerate(batches):
+        counter = _Collector(on_progress, number * decoding.max_new_tokens, total)
+        _generate(resident, batch, decoding, should_stop, counter)
+    on_progress(total, total)
+    responses = {row.index: _response(resident, row) for row in rows}
     return [responses[index] for index in range(len(turns))]
 
 
@@ -107,17 +112,21 @@ def _batches(rows: Sequence[_Row], decoding: Decoding) -> Iterator[list[_Row]]:
 
 
 class _Collector(BaseStreamer):
-    """Takes the tokens of a batch, one a row a call; the first call brings the prompts."""
+    """Counts the tokens of a batch, one a row a call; the first call brings the prompts."""
 
-    def __init__(self, num_rows: int) -> None:
-        self.num_rows = num_rows
-        self.is_prompt = True
+    def __init__(
+        self, on_progress: Callable[[int, int], None] = lambda done, total: None, before: int = 0, total: int = 0
+    ) -> None:
+        self.on_progress = on_progress
+        self.before = before
+        self.total = total
+        self.count = -1
 
     def put(self, value: torch.Tensor) -> None:
-        if self.is_prompt:
-            self.is_prompt = False
-        else:
+        self.count += 1
+        if self.count:
             self.take(value.tolist())
+            self.on_progress(self.before + self.count, self.total)
 
     def take(self, tokens: list[int]) -> None:
         """Whole responses need nothing while they are made."""
@@ -130,7 +139,7 @@ class _Emitter(_Collector):
     """Emits the text that each new token adds; half a character waits for its other half."""
 
     def __init__(self, resident: ResidentModel, rows: Sequence[_Row], emit: Callable[[Chunk], None]) -> None:
-        super().__init__(len(rows))
+        super().__init__()
         self.template = resident.template
         self.rows = rows
         self.emit = emit

@@ -27,6 +27,7 @@ from core.settings import Settings
 BASE = "base"
 POLICY = "default"  # TRL trains the adapter of this name, and no other
 PROBE_LENGTH = 24
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 SAFE_WEIGHTS = "*.safetensors"
 
 transformers_logging.disable_progress_bar()
@@ -84,6 +85,13 @@ class ResidentModel:
             raise ModelError(
                 f"{self.name} cannot be used: its tokenizer has {len(self.tokenizer)} tokens, its weights only {rows}."
             )
+
+    def lora_shapes(self, target_modules: str) -> list[tuple[int, int]]:
+        """(out, in) of every layer that an adapter would sit on."""
+        suffixes = ATTENTION if target_modules == "attention" else ()
+        head = "lm_head"
+        chosen = (n for n in self._shapes if n.rpartition(".")[2] != head and (not suffixes or n.endswith(suffixes)))
+        return [self._shapes[name] for name in chosen]
 
     # Who speaks
 
@@ -250,7 +258,7 @@ def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def lora_config(settings: Settings) -> LoraConfig:
-    targets: Any = "all-linear" if settings.target_modules == "all-linear" else ["q_proj", "k_proj", "v_proj", "o_proj"]
+    targets: Any = "all-linear" if settings.target_modules == "all-linear" else list(ATTENTION)
     return LoraConfig(
         r=settings.lora_rank,
         lora_alpha=settings.lora_alpha,

@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from core import checkpoints, fused_head
 from core.errors import NonFiniteLoss
 from core.loader import ResidentModel
-from core.token_rows import GroupedSampler, TokenPair
 from core.settings import Method, Settings
+from core.token_rows import GroupedSampler, TokenPair
 
 MAX_GRAD_NORM = 1.0
 # MPS compiles and keeps a graph for every shape it meets.
@@ -134,15 +134,10 @@ def _arguments(settings: Settings, folder: Path, kind: str) -> dict[str, Any]:
 
 def _sft(resident: ResidentModel, rows: Sequence[TokenPair], _: Any, common: dict[str, Any], settings: Settings) -> Any:
     data = Dataset.from_list(
-        [
-            {"input_ids": r.prompt_ids + r.chosen_ids, "labels": [-100] * len(r.prompt_ids) + r.chosen_ids}
-            for r in rows
-        ]
+        [{"input_ids": r.prompt_ids + r.chosen_ids, "labels": [-100] * len(r.prompt_ids) + r.chosen_ids} for r in rows]
     )
     args = SFTConfig(**common, pad_to_multiple_of=PAD_TO.get(resident.device.kind))
-    return ResidentSFTTrainer(
-        model=resident.peft, args=args, train_dataset=data, processing_class=resident.tokenizer
-    )
+    return ResidentSFTTrainer(model=resident.peft, args=args, train_dataset=data, processing_class=resident.tokenizer)
 
 
 def _dpo(
@@ -202,9 +197,12 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        trainer = TRAINERS[method](resident, rows, reference, _arguments(settings, folder, resident.device.kind), settings)
+        trainer = TRAINERS[method](
+            resident, rows, reference, _arguments(settings, folder, resident.device.kind), settings
+        )
     trainer.checkpoint_root = folder
     trainer.rows_lengths = [row.length for row in rows]
+    trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_Reporter(hooks))
     try:
         with fused_head.compact():

@@ -53,8 +53,8 @@ class ChatTab:
                     "", lines=3, max_lines=8, show_label=False, container=False, elem_id="chat-system",
                     placeholder="Who the model is to be, and how it is to answer. Empty for none.",
                 )  # fmt: skip
-            with gr.Accordion("Sampling", open=False):
-                self.sampling = sampling.sliders()
+            with gr.Accordion("Sampling", open=False, elem_id="chat-sampling"):
+                self.sampling = sampling.sliders("chat")
         self.parts = [
             Part(self.adapter, lambda value: gr.update(choices=list(value[0]), value=value[1])),
             Part(self.tuned_pane, lambda value: gr.update(label=value)),

@@ -61,8 +61,8 @@ class CompareSetup:
             with gr.Row():
                 with gr.Accordion("Prompts: look, edit, load your own", open=False, elem_id="compare-prompts"):
                     self._build_prompts(given)
-                with gr.Accordion("Sampling", open=False):
-                    self.sampling = sampling.sliders()
+                with gr.Accordion("Sampling", open=False, elem_id="compare-sampling"):
+                    self.sampling = sampling.sliders("compare")
         self.parts = [
             Part(self.adapter, lambda value: gr.update(choices=list(value[0]), value=value[1])),
             Part(self.plan, lambda value: value),

@@ -59,8 +59,8 @@ class TryPrompt:
         with gr.Row(equal_height=True):
             self.base, self.base_caption = self._build_card(BASE)
             self.tuned, self.tuned_caption = self._build_card("tuned")
-        with gr.Accordion("Sampling", open=False):
-            self.sampling = sampling.sliders()
+        with gr.Accordion("Sampling", open=False, elem_id="try-sampling"):
+            self.sampling = sampling.sliders("try")
         self.parts = [
             Part(self.adapter, lambda value: gr.update(choices=list(value[0]), value=value[1])),
             Part(self.tuned, lambda value: gr.update(label=value)),

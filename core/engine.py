@@ -1,0 +1,282 @@
+"""The process that owns the weights: one thread, one model, one request at a time.
+
+While a run goes on, requests are served between its micro-steps, each whole before training goes on. Where the page's
+end of the pipe closes, a run commits its checkpoint and the process ends.
+"""
+
+import logging
+import signal
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from core import catalogue, device, generate, inspection, paths, runner, runs
+from core.client import (
+    BaseCard,
+    CheckReport,
+    Chunk,
+    EnginePhase,
+    EngineState,
+    Event,
+    EventKind,
+    Request,
+    Response,
+    RunPlan,
+    RunRequest,
+    Turn,
+)
+from core.errors import BusyError, OutOfMemory, PlaygroundError, RequestError
+from core.loader import ResidentModel
+from core.planning import Planner
+from core.redact import api_key
+from core.settings import Decoding
+
+log = logging.getLogger(__name__)
+
+PAGE_GONE = "The playground was closed while it trained. Resume goes on from where it stood."
+TERMINATED = "The engine was asked to end while it trained. Resume goes on from where it stood."
+UNEXPECTED = "Something unexpected went wrong ({}). The engine's log holds the details under {}."
+NO_ROOM = "There is not enough memory for this. Close other programs, or choose a smaller base."
+
+
+class Engine:
+    """Requests in, events out. `serve_forever` returns when the page is gone."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self.pipe = pipe
+        self.resident: ResidentModel | None = None
+        self.state = EngineState()
+        self.waiting: deque[Request] = deque()
+        self.cancelled: set[int] = set()
+        self.control: runner.Control | None = None
+        self.is_closing = ""
+        self.planner = Planner()
+        self.verbs: dict[str, Callable[..., Any]] = {
+            "load_base": self.load_base,
+            "list_bases": self.list_bases,
+            "preview": self.preview,
+            "answer": self.answer,
+            "stream": self.stream,
+            "check": self.check,
+            "attach": self.attach,
+        }
+        # Answered at once, even in the middle of a response.
+        self.wishes: dict[str, Callable[[runner.Control], None]] = {
+            "stop_run": lambda control: setattr(control, "is_stopping", True),
+            "pause_run": lambda control: setattr(control, "is_paused", True),
+            "go_on_run": lambda control: setattr(control, "is_paused", False),
+            "skip_trait_count": lambda control: setattr(control, "is_trait_skipped", True),
+        }
+        signal.signal(signal.SIGTERM, lambda *_: self.close(TERMINATED))
+
+    # The pipe
+
+    def serve_forever(self) -> None:
+        while not self.is_closing:
+            if self.waiting:
+                self.handle(self.waiting.popleft())
+            elif self.pipe.poll(0.5):
+                self.listen()
+
+    def listen(self) -> None:
+        """Take in whatever has come, without waiting; cancellations and wishes are heard at once."""
+        try:
+            while not self.is_closing and self.pipe.poll():
+                self._take(self.pipe.recv())
+        except (EOFError, OSError):
+            self.close(PAGE_GONE)
+
+    def close(self, why: str) -> None:
+        self.is_closing = self.is_closing or why
+        if self.control is not None:
+            self.control.interruption = self.is_closing
+            self.control.is_stopping = True
+
+    def _take(self, request: Request) -> None:
+        if request.verb == "cancel":
+            self.cancelled.add(request.number)
+        elif request.verb in self.wishes:
+            self._grant(request)
+        else:
+            self.waiting.append(request)
+
+    def _grant(self, request: Request) -> None:
+        if self.control is None:
+            self.fail(request.number, RequestError("No run is going on."))
+            return
+        self.wishes[request.verb](self.control)
+        self.send(request.number, EventKind.RESULT, None)
+
+    def send(self, number: int, kind: EventKind, data: Any) -> None:
+        try:
+            self.pipe.send(Event(number, kind, data))
+        except OSError:
+            self.close(PAGE_GONE)
+
+    def fail(self, number: int, error: PlaygroundError) -> None:
+        self.send(number, EventKind.ERROR, (type(error).__name__, str(error)))
+
+    def tell(self, **changes: Any) -> None:
+        self.state = replace(self.state, **changes)
+        self.send(0, EventKind.STATE, self.state)
+
+    # One request
+
+    def handle(self, request: Request) -> None:
+        """Do it and send its end: a result, or an error as a sentence."""
+        if request.number in self.cancelled:
+            self.cancelled.discard(request.number)
+            self.send(request.number, EventKind.RESULT, None)
+            return
+        try:
+            self._do(request)
+        except PlaygroundError as error:
+            self.fail(request.number, error)
+        except Exception as error:  # the edge of a request: recorded here, a sentence there
+            self.fail(request.number, self._record(error))
+        self.cancelled.discard(request.number)
+
+    def _do(self, request: Request) -> None:
+        if request.verb in RUN_VERBS:
+            RUN_VERBS[request.verb](self, request)
+            return
+        if request.verb == "load_base" and self.control is not None:
+            raise BusyError("A run is training on this base. Stop it before you change the base.")
+        self.send(request.number, EventKind.RESULT, self.verbs[request.verb](request.number, **request.args))
+
+    def _record(self, error: Exception) -> PlaygroundError:
+        if device.is_out_of_memory(error):
+            return OutOfMemory(NO_ROOM)
+        mark = uuid.uuid4().hex[:8]
+        log.exception("%s", mark)
+        return PlaygroundError(UNEXPECTED.format(type(error).__name__, mark))
+
+    def loaded(self) -> ResidentModel:
+        if self.resident is None:
+            raise RequestError(self.state.message or "No base is loaded yet.")
+        return self.resident
+
+    def _is_stopped(self, number: int) -> bool:
+        self.listen()
+        return bool(self.is_closing) or number in self.cancelled
+
+    # Bases and adapters
+
+    def load_base(self, number: int, name: str) -> None:
+        before = self.state
+        try:
+            folder = catalogue.bring(name, api_key("HUGGINGFACE_TOKEN"), self._progress)
+            self.tell(phase=EnginePhase.LOADING, message=f"Loading {name}", progress=None)
+            chosen = device.choose(catalogue.num_parameters(folder))
+            resident = ResidentModel(folder, chosen, name)
+        except PlaygroundError as error:
+            # The base that was there before still answers.
+            failed = replace(self.state, phase=EnginePhase.FAILED, message=str(error), progress=None)
+            self.state = before if self.resident is not None else failed
+            self.tell()
+            raise
+        self.resident = resident
+        device.release(chosen.kind)
+        self.planner.forget()
+        self.tell(
+            phase=EnginePhase.READY, message="", progress=None, base=name, device=chosen.kind,
+            dtype=chosen.dtype_name, reason=chosen.reason, num_parameters=resident.num_parameters,
+            memory_bytes=resident.memory_bytes, adapters=(),
+        )  # fmt: skip
+
+    def _progress(self, message: str, share: float | None) -> None:
+        self.tell(phase=EnginePhase.FETCHING, message=message, progress=share)
+
+    def list_bases(self, number: int) -> list[BaseCard]:
+        return self.planner.cards()
+
+    def attach(self, number: int, adapter: str) -> None:
+        self.loaded().attach(adapter)
+        self.tell(adapters=self.loaded().adapters)
+
+    def check(self, number: int, adapter: str) -> CheckReport:
+        report = inspection.check(self.loaded(), adapter)
+        self.tell(adapters=self.loaded().adapters)
+        return report
+
+    # Responses
+
+    def _ready_for(self, turns: list[Turn]) -> ResidentModel:
+        resident = self.loaded()
+        for contender in {turn.contender for turn in turns} - {"base"}:
+            if contender not in resident.adapters:
+                self.attach(0, contender)
+        return resident
+
+    def answer(self, number: int, turns: list[Turn], decoding: Decoding) -> list[Response]:
+        return generate.answer(
+            self._ready_for(turns),
+            turns,
+            decoding,
+            lambda: self._is_stopped(number),
+            lambda done, total: self.send(number, EventKind.PROGRESS, (done, total)),
+        )
+
+    def stream(self, number: int, turns: list[Turn], decoding: Decoding) -> None:
+        def emit(chunk: Chunk) -> None:
+            self.send(number, EventKind.CHUNK, chunk)
+
+        generate.stream(self._ready_for(turns), turns, decoding, emit, lambda: self._is_stopped(number))
+
+    # Runs
+
+    def preview(self, number: int, request: RunRequest) -> RunPlan:
+        return self.planner.plan(self.loaded(), request)
+
+    def start_run(self, request: Request) -> None:
+        self._refuse_second_run()
+        asked: RunRequest = request.args["request"]
+        model = asked.model or (runs.read_config(Path(asked.config)).get("model", "") if asked.config else "")
+        if model and model != self.loaded().name:
+            self.load_base(request.number, model)
+        run = runner.prepare(self.loaded(), asked, api_key("HUGGINGFACE_TOKEN"))
+        self.send(request.number, EventKind.RESULT, run.name)
+        self._execute(run.name, is_resumed=False)
+
+    def resume_run(self, request: Request) -> None:
+        self._refuse_second_run()
+        name = request.args["name"]
+        runner.check_resumable(name)
+        model = str(runs.read_config(paths.run_dir(name) / "run.yaml").get("model", ""))
+        if model != self.loaded().name:
+            self.load_base(request.number, model)
+        runner.read_work(self.loaded(), paths.run_dir(name))
+        self.send(request.number, EventKind.RESULT, None)
+        self._execute(name, is_resumed=True)
+
+    def _refuse_second_run(self) -> None:
+        if self.control is not None:
+            raise BusyError(f"The run '{self.state.run}' is going on. Stop it, or wait until it is done.")
+        other = runs.current_run()
+        if other is not None:
+            raise BusyError(f"The run '{other.name}' is going on in another process. Wait until it is done.")
+
+    def _execute(self, name: str, is_resumed: bool) -> None:
+        self.control = runner.Control(serve=self._serve)
+        self.tell(run=name)
+        try:
+            runner.execute(self.loaded(), name, self.control, is_resumed)
+        finally:
+            self.control = None
+            self.tell(run=None, adapters=self.loaded().adapters)
+
+    def _serve(self) -> None:
+        """What a run calls between its micro-steps."""
+        self.listen()
+        while self.waiting and not self.is_closing:
+            self.handle(self.waiting.popleft())
+
+
+RUN_VERBS: dict[str, Callable[[Engine, Request], None]] = {
+    "start_run": Engine.start_run,
+    "resume_run": Engine.resume_run,
+}

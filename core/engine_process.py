@@ -1,0 +1,64 @@
+"""The engine's first breath in its own process: environment, log and crash reports, before torch is imported.
+
+The page's process imports this file to name `main`, so nothing heavy stands at the top.
+"""
+
+import faulthandler
+import logging
+import os
+import signal
+import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+MAX_LOG_BYTES = 2_000_000
+
+# Read by the libraries when they are imported.
+ENVIRONMENT = {
+    # MPS swaps instead of raising out-of-memory unless both are set.
+    "PYTORCH_MPS_HIGH_WATERMARK_RATIO": "1.0",
+    "PYTORCH_MPS_LOW_WATERMARK_RATIO": "0.9",
+    # Loading straight to a device in another dtype than the file's can crash on MPS.
+    "HF_DEACTIVATE_ASYNC_LOAD": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_UPDATE_DOWNLOAD_COUNTS": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TQDM_DISABLE": "1",
+}
+
+
+def set_environment() -> None:
+    """What the libraries must find when they are imported; what a user has set stays."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if "LOCAL_RANK" not in os.environ:
+        # One process drives one card; several are driven by a launcher.
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+
+
+def main(pipe: Connection) -> None:
+    """Run the engine until the page's end of the pipe closes."""
+    from core import paths, redact
+
+    set_environment()
+    paths.ensure_home()
+    log = _open_log(paths.logs_dir() / "engine.log")
+    # Ctrl-C goes to every process of the terminal: the page decides, and closing the pipe tells us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.enable(log)
+    logging.basicConfig(stream=log, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    redact.load_env()
+    redact.install()
+    from core.engine import Engine
+
+    Engine(pipe).serve_forever()
+
+
+def _open_log(path: Path):  # type: ignore[no-untyped-def]
+    """Everything that any library prints goes to the log: the page's terminal stays readable."""
+    if path.is_file() and path.stat().st_size > MAX_LOG_BYTES:
+        path.replace(path.with_suffix(".log.1"))
+    log = path.open("a", buffering=1, encoding="utf-8", errors="replace")
+    os.dup2(log.fileno(), sys.stdout.fileno())
+    os.dup2(log.fileno(), sys.stderr.fileno())
+    return log

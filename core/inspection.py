@@ -1,0 +1,35 @@
+"""Is an adapter what it says it is: its files, its base, its numbers, its effect, and one response."""
+
+from collections.abc import Callable
+
+from core import adapters
+from core.client import CheckReport, Turn
+from core.errors import PlaygroundError
+from core.generate import answer
+from core.loader import ResidentModel
+from core.messages import ask
+from core.settings import Decoding
+
+QUESTION = "Say in one sentence what you can help with."
+LENGTH = 48
+
+
+def check(resident: ResidentModel, name: str) -> CheckReport:
+    """Every problem as a sentence; with none, the adapter's answer to one question. AdapterError where it is absent."""
+    adapters.find(name)
+    steps: list[Callable[[], object]] = [lambda: resident.attach(name), resident.prove_base]
+    problems = [sentence for step in steps if (sentence := _problem(step))]
+    if problems:
+        return CheckReport(False, problems, "")
+    response = answer(resident, [Turn(name, ask(QUESTION))], Decoding(max_new_tokens=LENGTH, temperature=0.0))[0]
+    if not response.text:
+        return CheckReport(False, [f"The adapter '{name}' answers with nothing at all."], "")
+    return CheckReport(True, [], response.text)
+
+
+def _problem(step: Callable[[], object]) -> str:
+    try:
+        step()
+    except PlaygroundError as error:
+        return str(error)
+    return ""

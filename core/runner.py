@@ -1,0 +1,429 @@
+"""A run from its request to its end: data, tokens, reference, training, the adapter, the held-out figures.
+
+What a run is lives in its folder, so starting and resuming are the same work from the same files. Used by the
+engine and by the commands; both hand in a `Control`, through which a run serves, pauses and stops.
+"""
+
+import errno
+import importlib.metadata
+import math
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from core import adapters, checkpoints, evaluate, paths, preferences, runs, trainer
+from core.client import RunRequest
+from core.device import MemoryWatch, is_out_of_memory
+from core.errors import AdapterError, Cancelled, DataError, ModelError, PlaygroundError, RequestError
+from core.evaluate import PairLogps
+from core.loader import BASE, ResidentModel
+from core.preferences import PreferenceData
+from core.runs import Phase, Run, RunStatus
+from core.settings import DATA, MIN_USABLE_ROWS, Method, Settings, parse_method, size_of
+from core.token_rows import TokenPair, tokenise
+
+DATA_FILE = "data.jsonl"
+REFERENCE_FILE = "reference.safetensors"
+STARTER_DATA = "starter"
+WRITE_EVERY_S = 0.5
+PAUSE_S = 0.05
+# Adapter, two moments of Adam and a copy while it is written, in bytes a trained parameter.
+CHECKPOINT_BYTES_A_PARAMETER = 4 * 3 * (checkpoints.KEEP + 1)
+LIBRARIES = ("torch", "transformers", "trl", "peft")
+OUT_OF_MEMORY = (
+    "Memory ran out at step {}. Lower the batch size or max length, or turn gradient checkpointing on, and start again."
+)
+DISK_FULL = "The disk is full: {} could not be written. Free some space and resume; the last checkpoint is kept."
+
+
+@dataclass
+class Control:
+    """The wishes that reach a run from outside, and the door through which it lets others in."""
+
+    serve: Callable[[], None] = lambda: None
+    is_stopping: bool = False
+    is_paused: bool = False
+    is_trait_skipped: bool = False
+    # Why it stops, where that was not the user's wish: the run is then interrupted, not stopped.
+    interruption: str = ""
+
+
+@dataclass
+class _Reporter:
+    """Keeps `status.json` up to date without writing it more than twice a second."""
+
+    run: Run
+    control: Control
+    written_at: float = 0.0
+    phase_began: float = field(default_factory=time.monotonic)
+    first_step: int = 0
+
+    def phase(self, phase: Phase, total: int = 0) -> None:
+        self.phase_began = time.monotonic()
+        self._write(phase=phase, phase_done=0, phase_total=total, eta_s=None)
+
+    def done(self, done: int) -> None:
+        """Progress within the phase; serves, waits while paused, and raises Cancelled where a stop was asked for."""
+        self.serve()
+        if self.control.is_stopping:
+            raise Cancelled("Stopped before the first step.")
+        self.progress(phase_done=done)
+
+    def progress(self, **changes: Any) -> None:
+        total, done = self.run.phase_total, changes["phase_done"]
+        elapsed = time.monotonic() - self.phase_began
+        counted = done - self.first_step if self.run.phase == Phase.TRAINING else done
+        eta = elapsed / counted * (total - done) if counted > 0 else None
+        self.run = replace(self.run, **changes, eta_s=eta)
+        if time.monotonic() - self.written_at > WRITE_EVERY_S or done >= total:
+            self._write()
+
+    def serve(self) -> None:
+        self.control.serve()
+        if self.control.is_paused and not self.control.is_stopping:
+            self._pause()
+
+    def _pause(self) -> None:
+        began = time.monotonic()
+        self._write(status=RunStatus.PAUSED, eta_s=None)
+        while self.control.is_paused and not self.control.is_stopping:
+            time.sleep(PAUSE_S)
+            self.control.serve()
+        self.phase_began += time.monotonic() - began
+        self._write(status=RunStatus.RUNNING)
+
+    def _write(self, **changes: Any) -> None:
+        self.run = runs.write(self.run, **changes)
+        self.written_at = time.monotonic()
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A run's folder read back: everything that `execute` needs, checked against what it was made for."""
+
+    method: Method
+    settings: Settings
+    data: PreferenceData
+    from_adapter: str
+    is_trait_counted: bool
+    config: dict[str, Any]
+
+
+# From a request to a folder
+
+
+def prepare(resident: ResidentModel, request: RunRequest, token: str = "") -> Run:
+    """Check the request, read its data, and make the run's folder; RequestError, with nothing made, otherwise."""
+    request = with_config(request)
+    method, settings = read_settings(resident, request)
+    source = resolve_source(request)
+    data = read_data(source, request, token)
+    if request.from_adapter:
+        resident.attach(request.from_adapter)
+    run = runs.create(method, request.run, base=resident.name, dataset=request.dataset)
+    folder = paths.run_dir(run.name)
+    digest = preferences.write_snapshot(data, folder / DATA_FILE)
+    runs.write_config(
+        run.name,
+        {
+            "method": str(method),
+            "model": resident.name,
+            "base_fingerprint": resident.fingerprint,
+            "dataset": request.dataset,
+            "data": DATA_FILE,
+            "data_sha256": digest,
+            "from_adapter": request.from_adapter,
+            "is_trait_counted": request.is_trait_counted and request.dataset == STARTER_DATA,
+            "settings": settings.as_dict(method),
+            "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        },
+    )
+    _check_disk(folder, resident, settings)
+    return run
+
+
+def read_settings(resident: ResidentModel, request: RunRequest) -> tuple[Method, Settings]:
+    method = parse_method(request.method)
+    return method, Settings.of(method, size_of(resident.num_parameters), request.settings)
+
+
+def resolve_source(request: RunRequest) -> str:
+    if not request.dataset:
+        raise DataError("Choose the data to train on: 'starter', a .jsonl file, or a Hub id such as Anthropic/hh-rlhf.")
+    if request.config:
+        return str(Path(request.config).parent / runs.read_config(Path(request.config)).get("data", request.dataset))
+    return request.dataset
+
+
+def with_config(request: RunRequest) -> RunRequest:
+    """The request with what its run.yaml says wherever it says nothing itself."""
+    if not request.config:
+        return request
+    config = runs.read_config(Path(request.config))
+    known = {"method", "model", "dataset", "from_adapter", "is_trait_counted", "settings"}
+    other = {"base_fingerprint", "data", "data_sha256", "versions"}
+    unknown = sorted(set(config) - known - other)
+    if unknown:
+        raise RequestError(f"{request.config} has an unknown entry '{unknown[0]}'. Known: {', '.join(sorted(known))}.")
+    merged = {k: getattr(request, k) or config.get(k, "") for k in ("method", "model", "dataset", "from_adapter")}
+    settings = {**(config.get("settings") or {}), **request.settings}
+    counted = request.is_trait_counted and bool(config.get("is_trait_counted", True))
+    is_own_data = bool(request.dataset) and request.dataset != config.get("dataset")
+    kept = replace(request, **merged, settings=settings, is_trait_counted=counted)
+    return replace(kept, config="") if is_own_data or "data" not in config else kept
+
+
+def read_data(source: str, request: RunRequest, token: str = "") -> PreferenceData:
+    limit = int(DATA["limit"].default) if request.limit is None else request.limit
+    return preferences.read(source, limit, request.held_out, token)
+
+
+def _check_disk(folder: Path, resident: ResidentModel, settings: Settings) -> None:
+    needed = 2 * CHECKPOINT_BYTES_A_PARAMETER * num_trainable(resident, settings)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        shutil.rmtree(folder)
+        raise RequestError(
+            f"The run needs {needed / 1e6:,.0f} MB on disk for its checkpoints, and {free / 1e6:,.0f} MB are free. "
+            "Free some space, or lower the LoRA rank."
+        )
+
+
+def num_trainable(resident: ResidentModel, settings: Settings) -> int:
+    """Parameters of a LoRA of this rank on the chosen layers: rank times (in + out) each."""
+    shapes = resident.lora_shapes(settings.target_modules)
+    return settings.lora_rank * sum(rows + columns for rows, columns in shapes)
+
+
+# From a folder to an adapter
+
+
+def execute(resident: ResidentModel, name: str, control: Control, is_resumed: bool = False) -> Run:
+    """Do the run, or go on with it. Its end, good or bad, is in the run that comes back and on disk."""
+    reporter = _Reporter(runs.write(runs.read_run(name), status=RunStatus.RUNNING, reason=""), control)
+    runs.log(name, "resumed" if is_resumed else "started")
+    try:
+        with MemoryWatch(resident.device.kind) as memory:
+            result = _run(resident, reporter, is_resumed)
+        reporter.run = replace(reporter.run, result={**result, "peak_memory_bytes": memory.peak})
+        status, reason = _ending(control)
+    except Cancelled as error:
+        status, reason = _ending(control)
+        reason = reason or str(error)
+    except PlaygroundError as error:
+        status, reason = RunStatus.FAILED, str(error)
+    except Exception as error:  # the edge of a run: whatever ends it is recorded in its folder
+        status, reason = RunStatus.FAILED, _sentence(error, reporter.run, name)
+    finally:
+        resident.close_policy()
+    run = runs.write(reporter.run, status=status, reason=reason, eta_s=None)
+    runs.log(name, f"{status} {reason}".strip())
+    return run
+
+
+def _ending(control: Control) -> tuple[RunStatus, str]:
+    if control.interruption:
+        return RunStatus.INTERRUPTED, control.interruption
+    return (RunStatus.STOPPED if control.is_stopping else RunStatus.FINISHED), ""
+
+
+def _sentence(error: Exception, run: Run, name: str) -> str:
+    runs.log(name, "".join(traceback.format_exception(error)))
+    if is_out_of_memory(error):
+        return OUT_OF_MEMORY.format(run.step)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DISK_FULL.format(Path(str(error.filename)).name if error.filename else "a file")
+    return f"Training ended with an unexpected error ({type(error).__name__}). Its log.txt holds the details."
+
+
+def _run(resident: ResidentModel, reporter: _Reporter, is_resumed: bool) -> dict[str, Any]:
+    name = reporter.run.name
+    folder = paths.run_dir(name)
+    reporter.phase(Phase.READING)
+    work = read_work(resident, folder)
+    train_rows, held_rows, left_out = _tokenise(resident, work, reporter)
+    resume_from = _checkpoint(name, folder) if is_resumed else None
+    if not is_resumed or resume_from is None:
+        runs.cut_metrics(name, 0)
+    began = time.monotonic()
+    reference = _reference(resident, work, train_rows, reporter)
+    resident.open_policy(work.settings, work.from_adapter)
+    _train(resident, work, train_rows, reference, reporter, resume_from)
+    train_s = time.monotonic() - began
+    reporter.phase(Phase.SAVING)
+    adapters.write(resident.peft, folder / "adapter", _provenance(work, name), model_card(work, name))
+    resident.close_policy()
+    resident.attach(name)
+    result = {
+        "pairs": len(train_rows), "num_left_out": sum(left_out.values()), "left_out": left_out,
+        "train_s": round(train_s, 1), **_last_row(name),
+    }  # fmt: skip
+    reporter.run = replace(reporter.run, result=result)
+    if reporter.control.is_stopping:
+        return result
+    return {**result, **_measure(resident, work, held_rows, reporter)}
+
+
+def read_work(resident: ResidentModel, folder: Path) -> _Work:
+    """The run's own files; RequestError where they are no longer what the run was started with."""
+    config = runs.read_config(folder / "run.yaml")
+    if config.get("base_fingerprint") != resident.fingerprint:
+        raise ModelError(f"This run was started on {config.get('model')}, and {resident.name} is loaded.")
+    data = preferences.read_snapshot(folder / DATA_FILE)
+    if data.sha256 != config.get("data_sha256"):
+        raise DataError("The run's data has changed since it was started. Start a new run.")
+    method = parse_method(config.get("method"))
+    settings = Settings.of(method, size_of(resident.num_parameters), config.get("settings"))
+    from_adapter = str(config.get("from_adapter") or "")
+    if from_adapter:
+        resident.attach(from_adapter)
+    return _Work(method, settings, data, from_adapter, bool(config.get("is_trait_counted")), config)
+
+
+def _tokenise(
+    resident: ResidentModel, work: _Work, reporter: _Reporter
+) -> tuple[list[TokenPair], list[TokenPair], dict[str, int]]:
+    data, length = work.data, work.settings.max_length
+    reporter.phase(Phase.TOKENISING, len(data.train) + len(data.held_out))
+    train_rows, counts = tokenise(resident.template, data.train, length, reporter.done)
+    num_train = len(data.train)
+    held_rows, held_counts = tokenise(
+        resident.template, data.held_out, length, lambda done: reporter.done(num_train + done)
+    )
+    if len(train_rows) < MIN_USABLE_ROWS:
+        raise DataError(
+            f"{len(train_rows)} rows can be trained on at a max length of {length}, and {MIN_USABLE_ROWS} are needed. "
+            "Raise max length, or take other data."
+        )
+    left_out = {k: v for k, v in {**data.left_out_counts(), **dict(counts + held_counts)}.items() if v}
+    return train_rows, held_rows, left_out
+
+
+def _checkpoint(name: str, folder: Path) -> Path | None:
+    checkpoint = checkpoints.latest_verified(folder / "checkpoints")
+    if checkpoint is not None:
+        runs.cut_metrics(name, checkpoints.step_of(checkpoint))
+    return checkpoint
+
+
+def _reference(
+    resident: ResidentModel, work: _Work, rows: Sequence[TokenPair], reporter: _Reporter
+) -> list[tuple[float, float]]:
+    """(chosen, rejected) log-probabilities under the model that DPO starts from; kept in the run's folder."""
+    if work.method is not Method.DPO:
+        return []
+    path = paths.run_dir(reporter.run.name) / REFERENCE_FILE
+    if path.is_file():
+        kept = load_file(path)["logps"].tolist()
+        if len(kept) == len(rows):
+            return [(chosen, rejected) for chosen, rejected in kept]
+    reporter.phase(Phase.REFERENCE, len(rows))
+    scores = evaluate.pair_logps(resident, work.from_adapter or BASE, rows, reporter.done)
+    with paths.writing(path) as aside:
+        save_file({"logps": torch.tensor([[s.chosen, s.rejected] for s in scores], dtype=torch.float64)}, aside)
+    return [(s.chosen, s.rejected) for s in scores]
+
+
+def _train(
+    resident: ResidentModel,
+    work: _Work,
+    rows: Sequence[TokenPair],
+    reference: Sequence[tuple[float, float]],
+    reporter: _Reporter,
+    resume_from: Path | None,
+) -> None:
+    name = reporter.run.name
+
+    def begin(step: int, steps: int) -> None:
+        reporter.first_step = step
+        reporter.phase(Phase.TRAINING, steps)
+        reporter.progress(phase_done=step, step=step, steps=steps)
+
+    def on_row(row: Mapping[str, Any]) -> None:
+        runs.append_metrics(name, row)
+        reporter.progress(phase_done=row["step"], step=row["step"])
+
+    hooks = trainer.Hooks(reporter.serve, lambda: reporter.control.is_stopping, on_row, begin)
+    folder = paths.run_dir(name) / "checkpoints"
+    trainer.train(resident, work.method, work.settings, rows, reference, folder, hooks, resume_from)
+
+
+def _measure(resident: ResidentModel, work: _Work, rows: Sequence[TokenPair], reporter: _Reporter) -> dict[str, Any]:
+    name = reporter.run.name
+    reporter.phase(Phase.EVALUATING, 3 * len(rows) if work.from_adapter else 2 * len(rows))
+    scores: dict[str, list[PairLogps]] = {}
+    for contender in dict.fromkeys((BASE, name, work.from_adapter or BASE)):
+        before = len(scores) * len(rows)
+        scores[contender] = evaluate.pair_logps(
+            resident, contender, rows, lambda done, before=before: reporter.done(before + done)
+        )
+    figures = evaluate.held_out_figures(
+        scores[BASE], scores[name], scores[work.from_adapter or BASE], work.settings.beta
+    )
+    figures["passage_logp_base"] = evaluate.passage_logp(resident, BASE, lambda done: reporter.serve())
+    figures["passage_logp_tuned"] = evaluate.passage_logp(resident, name, lambda done: reporter.serve())
+    if work.is_trait_counted and work.data.held_out:
+        figures["trait"] = _count_trait(resident, work, reporter)
+    return figures
+
+
+def _count_trait(resident: ResidentModel, work: _Work, reporter: _Reporter) -> dict[str, Any]:
+    reporter.phase(Phase.TRAIT, 100)
+
+    def is_skipped() -> bool:
+        reporter.serve()
+        return reporter.control.is_trait_skipped or reporter.control.is_stopping
+
+    return evaluate.count_trait(
+        resident,
+        reporter.run.name,
+        work.data.held_out,
+        lambda share: reporter.progress(phase_done=round(100 * share)),
+        is_skipped,
+    )
+
+
+def _last_row(name: str) -> dict[str, Any]:
+    """The last steps' training figures, averaged over a tenth of the run so that one batch does not decide them."""
+    rows = runs.read_metrics(name)
+    last = rows[-max(1, len(rows) // 10) :] if rows else []
+    named = {"loss": "loss", "reward_accuracy": "rewards/accuracies", "reward_margin": "rewards/margins"}
+    return {key: _mean([r[column] for r in last if column in r]) for key, column in named.items()}
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
+
+
+def _provenance(work: _Work, name: str) -> dict[str, Any]:
+    kept = ("model", "base_fingerprint", "data_sha256", "method", "dataset", "from_adapter", "settings", "versions")
+    return {"run": name, **{key: work.config[key] for key in kept}}
+
+
+def model_card(work: _Work, name: str) -> str:
+    """The adapter's README.md: what it is, what it was trained on, and how."""
+    settings = "\n".join(f"- {key}: {value}" for key, value in work.config["settings"].items())
+    return (
+        f"---\nlibrary_name: peft\ntags: [lora, {work.method}]\n---\n\n# {name}\n\n"
+        f"A LoRA adapter for {work.config['model']}, trained by {work.method.upper()} on {len(work.data.train)} pairs "
+        f"of '{work.config['dataset']}'.\n\nData SHA-256: `{work.config['data_sha256']}`\n\n{settings}\n"
+    )
+
+
+def check_resumable(name: str) -> Run:
+    """The run, where it can go on; RequestError with the reason where it cannot."""
+    run = runs.read_run(name)
+    if run.status is RunStatus.FINISHED:
+        raise RequestError(f"The run '{name}' is finished, so there is nothing to resume. Start a new one from it.")
+    if run.is_alive:
+        raise RequestError(f"The run '{name}' is {run.status} already.")
+    if not (paths.run_dir(name) / "run.yaml").is_file():
+        raise AdapterError(f"The run '{name}' was cut off before it began, so there is nothing to resume.")
+    return run
