@@ -66,17 +66,21 @@ class _OnResident:
 
     checkpoint_root: Path
     rows_lengths: Sequence[int]
+    # The Trainer's own.
+    args: Any
+    state: Any
+    model: Any
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
         return dataset
 
     def _get_train_sampler(self, train_dataset: Any = None) -> GroupedSampler:
-        return GroupedSampler(self.rows_lengths, self.args.per_device_train_batch_size, self.args.seed)  # type: ignore[attr-defined]
+        return GroupedSampler(self.rows_lengths, self.args.per_device_train_batch_size, self.args.seed)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss: torch.Tensor = super().training_step(*args, **kwargs)  # type: ignore[misc]
         if not torch.isfinite(loss):
-            step = self.state.global_step + 1  # type: ignore[attr-defined]
+            step = self.state.global_step + 1
             raise NonFiniteLoss(
                 f"The loss was {float(loss)} at step {step}, so training stopped there. Lower the learning rate and "
                 "start again; the last checkpoint is kept."
@@ -87,19 +91,19 @@ class _OnResident:
         checkpoints.save(self, self.checkpoint_root)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        checkpoints.load_adapter(self.model, Path(resume_from_checkpoint))  # type: ignore[attr-defined]
+        checkpoints.load_adapter(self.model, Path(resume_from_checkpoint))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)  # type: ignore[misc]
-        if checkpoint is not None and self.args.device.type == "mps":  # type: ignore[attr-defined]
+        if checkpoint is not None and self.args.device.type == "mps":
             checkpoints.load_mps_state(Path(checkpoint))
 
 
-class ResidentDPOTrainer(_OnResident, DPOTrainer):  # type: ignore[misc]
+class ResidentDPOTrainer(_OnResident, DPOTrainer):
     """DPO with the reference's log-probabilities as columns of the data."""
 
 
-class ResidentSFTTrainer(_OnResident, SFTTrainer):  # type: ignore[misc]
+class ResidentSFTTrainer(_OnResident, SFTTrainer):
     """SFT on the chosen reply alone."""
 
 

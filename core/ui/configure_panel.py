@@ -60,10 +60,14 @@ class ConfigurePanel:
             hub_id = gr.Textbox(label="Hub id", placeholder="owner/name or owner/name:folder", visible=False,
                                 max_lines=1, elem_id="hub-id")  # fmt: skip
             with gr.Row():
-                limit = gr.Number(DATA["limit"].default, label=DATA["limit"].label, info=DATA["limit"].help,
-                                  precision=0)  # fmt: skip
-                held_out = gr.Textbox(label=DATA["held_out"].label, placeholder="a quarter, at most 200", max_lines=1,
-                                      info=DATA["held_out"].help)  # fmt: skip
+                limit = gr.Number(
+                    DATA["limit"].default, label=DATA["limit"].label, info=DATA["limit"].help, precision=0,
+                    elem_id="limit",
+                )  # fmt: skip
+                held_out = gr.Textbox(
+                    label=DATA["held_out"].label, info=DATA["held_out"].help, placeholder="a quarter, at most 200",
+                    max_lines=1, elem_id="held-out",
+                )  # fmt: skip
         self.by_source = {DataSource.HH_RLHF: part, DataSource.FILE: file, DataSource.HUB: hub_id}
         return {"model": self.model, "source": self.source, "part": part, "file": file, "hub_id": hub_id,
                 "limit": limit, "held_out": held_out}  # fmt: skip

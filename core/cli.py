@@ -1,0 +1,177 @@
+"""The commands: what can be asked for, said to the user in one form, with one kind of exit.
+
+Exit 0: done. 2: the request is wrong. 1: it failed while running. In both a sentence on stderr, never a traceback.
+The work itself is in `headless`, which imports torch and is imported only when a command needs it.
+"""
+
+import argparse
+import json
+import logging
+import sys
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from core import redact, runs
+from core.errors import PlaygroundError, RequestError
+from core.settings import DATA, TRAINING, Method, Setting
+
+INTERRUPTED = 130
+DESCRIPTION = "Teach a local chat model by preference, and see whether it got better. Without a command: the app."
+UNEXPECTED = "It failed with an unexpected error ({}). Details are in models/logs/commands.log under {}."
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence instead of a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise RequestError(f"{message[:1].upper()}{message[1:]}. See: {self.prog} --help")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; the exit code."""
+    try:
+        asked = _parser().parse_args(arguments)
+        redact.load_env()
+        redact.install()
+        result, code = COMMANDS[asked.command](asked)
+    except PlaygroundError as error:
+        print(redact.redact(str(error)), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:  # the edge of the process: recorded in the log, a sentence here
+        print(_record(error), file=sys.stderr)
+        return 1
+    if asked.json and result is not None:
+        print(json.dumps(result, ensure_ascii=False))
+    return code
+
+
+def _record(error: Exception) -> str:
+    from core import paths
+
+    mark = uuid.uuid4().hex[:8]
+    log = logging.getLogger("commands")
+    log.addHandler(logging.FileHandler(paths.logs_dir() / "commands.log", encoding="utf-8"))
+    log.exception("%s", mark)
+    return UNEXPECTED.format(type(error).__name__, mark)
+
+
+# What can be asked
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="playground.py", description=DESCRIPTION, allow_abbrev=False)
+    parser.set_defaults(command="app")
+    _app_flags(parser)
+    commands = parser.add_subparsers(title="commands", parser_class=_Parser, metavar="")
+    for name, (words, flags) in FLAGS.items():
+        command = commands.add_parser(name, help=words, description=words, allow_abbrev=False)
+        command.set_defaults(command=name)
+        command.add_argument("--json", action="store_true", help="print the result as one JSON object, last on stdout")
+        flags(command)
+    return parser
+
+
+def _app_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--host", default="127.0.0.1", help="the address to serve on (127.0.0.1)")
+    parser.add_argument("--port", type=_port, default=7860, help="the port to serve on, or the next free one (7860)")
+    parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 0 <= int(text) <= 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; take a number from 1 to 65535")
+    return int(text)
+
+
+def _train_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--method", choices=list(Method), help="how to teach")
+    parser.add_argument("--dataset", default="", help="'starter', a .jsonl or .jsonl.gz file, or a Hub id")
+    parser.add_argument("--recipe", choices=["seed", "recommended"], help="a whole run by name; flags beat it")
+    parser.add_argument("--config", default="", help="repeat a run from its run.yaml; flags beat it")
+    parser.add_argument("--model", default="", help="the starter (default), a folder, or a Hub id")
+    parser.add_argument("--run", default="", help="the run's name; made up without")
+    parser.add_argument("--from-adapter", default="", help="go on from this finished adapter")
+    parser.add_argument("--resume", action="store_true", help="go on with --run from its last checkpoint")
+    parser.add_argument("--no-trait", action="store_true", help="do not count the starter data's trait at the end")
+    for setting in [*DATA.values(), *TRAINING.values()]:
+        _setting_flag(parser, setting)
+
+
+def _setting_flag(parser: argparse.ArgumentParser, setting: Setting) -> None:
+    said = f"{setting.help} ({setting.range_text()})".replace("%", "%%")
+    if isinstance(setting.default, bool):
+        parser.add_argument(setting.flag, action=argparse.BooleanOptionalAction, default=None, help=setting.help)
+    else:
+        parser.add_argument(setting.flag, default=None, metavar="VALUE", help=said)
+
+
+def _model_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="", help="the base, where it is not the one that the adapter was trained on")
+
+
+def _compare_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--adapter", required=True, help="the adapter to hold against its base")
+    parser.add_argument("--prompts", default="", help='a JSON list of {"id", "category", "prompt"}')
+    parser.add_argument("--judge", choices=["gemini", "none"], default="none", help="who decides (none)")
+    parser.add_argument("--csv", default="", help="write the table here as well")
+    _model_flag(parser)
+
+
+def _chat_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--adapter", required=True, help="an adapter's name, or 'base'")
+    parser.add_argument("--prompt", default="", help="one question; a conversation without it")
+    _model_flag(parser)
+
+
+def _check_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--adapter", required=True, help="the adapter to check")
+    _model_flag(parser)
+
+
+FLAGS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "train": ("Teach a base from preference data.", _train_flags),
+    "compare": ("Hold an adapter against its base, blind.", _compare_flags),
+    "chat": ("Talk to the base or to an adapter.", _chat_flags),
+    "check": ("Verify an adapter: files, base, numbers, effect, one response.", _check_flags),
+    "runs": ("List the runs.", lambda parser: None),
+}
+
+
+# What is done
+
+
+def _app(asked: argparse.Namespace) -> tuple[dict[str, Any] | None, int]:
+    from core.ui.app import launch
+
+    launch(asked.host, asked.port, not asked.no_browser)
+    return None, 0
+
+
+def _runs(asked: argparse.Namespace) -> tuple[dict[str, Any] | None, int]:
+    found = runs.list_runs()
+    for run in found if not asked.json else ():
+        print(f"{run.name:28} {run.method:4} {run.status:12} {run.step}/{run.steps} steps  {run.dataset}")
+    if not found and not asked.json:
+        print("No runs yet. Start one: python playground.py train --method dpo --dataset starter")
+    kept = ("name", "method", "status", "step", "steps", "base", "dataset", "created_at", "reason", "result")
+    return {"runs": [{key: getattr(run, key) for key in kept} for run in found]}, 0
+
+
+def _headless(name: str) -> Callable[[argparse.Namespace], tuple[dict[str, Any] | None, int]]:
+    def run(asked: argparse.Namespace) -> tuple[dict[str, Any] | None, int]:
+        from core import engine_process
+
+        engine_process.set_environment()
+        from core import headless
+
+        result: tuple[dict[str, Any] | None, int] = headless.COMMANDS[name](asked)
+        return result
+
+    return run
+
+
+COMMANDS = {"app": _app, "runs": _runs, **{name: _headless(name) for name in ("train", "compare", "chat", "check")}}
