@@ -93,7 +93,7 @@ def run_chip(run: Run | None) -> tuple[str, bool]:
 def progress_words(run: Run) -> str:
     if run.status is RunStatus.QUEUED:
         return "waiting to start"
-    if run.phase == Phase.TRAINING:
+    if run.phase == Phase.TRAINING and run.steps:
         return f"step {run.step} of {run.steps}"
     if run.phase_total:
         return f"{run.phase} {run.phase_done} of {run.phase_total}"
