@@ -4,19 +4,18 @@ Knows nothing of torch or Gradio. One reader thread routes what comes back by th
 engine ends, whatever waited is told why, and a new engine is started.
 """
 
+import contextlib
 import itertools
 import multiprocessing
 import queue
-import signal
 import threading
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from multiprocessing.connection import Connection
 from typing import Any
 
-from core import errors, paths
+from core import engine_end, errors, paths, runs
 from core.messages import Conversation
 from core.settings import Decoding
 
@@ -156,11 +155,8 @@ class Event:
 
 
 ENDS = (EventKind.RESULT, EventKind.ERROR)
-CAUSES = {
-    -signal.SIGKILL: "the system killed it, most likely because memory ran out",
-    -signal.SIGSEGV: "it crashed (segmentation fault)",
-    -signal.SIGABRT: "it aborted",
-}
+CLOSE_S = 30.0
+AGAIN = "{} It is being started again."
 DEATH = "The engine ended: {}. Runs are kept and can be resumed; what was being answered is lost."
 
 
@@ -169,12 +165,15 @@ class EngineClient:
 
     def __init__(self, base: str = paths.STARTER_NAME) -> None:
         self._base = base
+        # Who waits, and for which engine. Never held while something is sent, because the reader needs it.
         self._lock = threading.Lock()
+        self._sending = threading.Lock()
         self._numbers = itertools.count(1)
         self._waiting: dict[int, queue.SimpleQueue[Event]] = {}
         self._state = EngineState()
         self._pipe: Connection | None = None
         self._process: Any = None
+        self._log_start = 0
         self._is_closed = False
 
     # Life and death
@@ -188,13 +187,18 @@ class EngineClient:
                 return
             context = multiprocessing.get_context("spawn")
             ours, theirs = context.Pipe()
-            self._process = context.Process(target=engine_process.main, args=(theirs,), name="engine", daemon=True)
-            self._process.start()
+            process = context.Process(target=engine_process.main, args=(theirs,), name="engine", daemon=True)
+            self._log_start = engine_end.log_size()
+            process.start()
             theirs.close()
-            self._pipe = ours
-            self._state = EngineState()
-        threading.Thread(target=self._read, args=(ours, self._process), name="engine-reader", daemon=True).start()
-        self._send("load_base", {"name": self._base})
+            # Sent before anybody else can send: what comes after finds the base on its way. Where the engine is gone
+            # already, the reader says why.
+            with contextlib.suppress(OSError):
+                ours.send(Request(next(self._numbers), "load_base", {"name": self._base}))
+            self._process, self._pipe = process, ours
+            was_dead = self._state.phase is EnginePhase.DEAD
+            self._state = EngineState(message=AGAIN.format(self._state.message)) if was_dead else EngineState()
+        threading.Thread(target=self._read, args=(ours, process), name="engine-reader", daemon=True).start()
 
     def close(self) -> None:
         """Let the engine go: it commits a run's checkpoint before it exits."""
@@ -202,19 +206,17 @@ class EngineClient:
             self._is_closed = True
             pipe, self._pipe = self._pipe, None
         if pipe is not None:
-            pipe.close()
-            self._process.join(timeout=30)
+            # Closing a pipe that the reader waits on would reach nobody.
+            with contextlib.suppress(OSError), self._sending:
+                pipe.send(Request(0, "close", {}))
+            self._process.join(timeout=CLOSE_S)
 
     def state(self) -> EngineState:
         """The last that the engine has said; never waits."""
         return self._state
 
     def log_tail(self, lines: int = 20) -> str:
-        path = paths.logs_dir() / "engine.log"
-        if not path.is_file():
-            return ""
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return "".join(deque(file, lines))
+        return engine_end.log_tail(lines)
 
     def _read(self, pipe: Connection, process: Any) -> None:
         try:
@@ -223,10 +225,15 @@ class EngineClient:
         except (EOFError, OSError):
             process.join(timeout=10)
             self._bury(process.exitcode)
+        finally:
+            pipe.close()
 
     def _route(self, event: Event) -> None:
         if event.kind is EventKind.STATE:
             self._state = event.data
+            if self._state.phase is EnginePhase.READY:
+                # A run may have changed it: an engine that takes this one's place loads the same.
+                self._base = self._state.base
             return
         with self._lock:
             box = self._waiting.get(event.number)
@@ -236,47 +243,49 @@ class EngineClient:
             box.put(event)
 
     def _bury(self, exit_code: int | None) -> None:
-        cause = CAUSES.get(exit_code or 0, f"exit code {exit_code}")
-        sentence = DEATH.format(cause)
+        sentence = DEATH.format(engine_end.cause(exit_code, self._log_start))
         with self._lock:
-            was_ready = self._state.phase is EnginePhase.READY
+            before = self._state
             self._pipe = None
-            self._state = replace(self._state, phase=EnginePhase.DEAD, message=sentence, run=None, adapters=())
+            self._state = replace(before, phase=EnginePhase.DEAD, message=sentence, run=None, adapters=())
             orphans, self._waiting = self._waiting, {}
+        if before.run is not None:
+            runs.explain_interruption(before.run, sentence)
         for number, box in orphans.items():
             box.put(Event(number, EventKind.ERROR, ("EngineDied", sentence)))
         # One that died while starting would only die again; the next request tries anew.
-        if was_ready and not self._is_closed:
+        if before.phase is EnginePhase.READY and not self._is_closed:
             self.start()
 
     # Questions
 
     def _send(self, verb: str, args: dict[str, Any]) -> tuple[int, queue.SimpleQueue[Event]]:
+        """A request on its way, and the box that its answer will be in; starts an engine where there is none."""
+        self.start()
         box: queue.SimpleQueue[Event] = queue.SimpleQueue()
         with self._lock:
-            number = next(self._numbers)
-            pipe = self._pipe
-            if pipe is not None:
-                self._waiting[number] = box
-                try:
-                    pipe.send(Request(number, verb, args))
-                    return number, box
-                except OSError:
-                    self._waiting.pop(number, None)
-        raise errors.EngineDied(self._state.message)
+            pipe, number = self._pipe, next(self._numbers)
+            if pipe is None:
+                raise errors.EngineDied(self._state.message or "The engine was closed.")
+            self._waiting[number] = box
+        # Where the engine is gone, the reader finds out too and puts the cause into the box.
+        with contextlib.suppress(OSError), self._sending:
+            pipe.send(Request(number, verb, args))
+        return number, box
 
     def _ask(self, verb: str, on_event: Callable[[Event], None] = lambda event: None, **args: Any) -> Any:
-        if self._pipe is None:
-            self.start()
-        _, box = self._send(verb, args)
-        while (event := box.get()).kind not in ENDS:
-            on_event(event)
+        number, box = self._send(verb, args)
+        try:
+            while (event := box.get()).kind not in ENDS:
+                on_event(event)
+        except BaseException:
+            self._cancel(number)
+            raise
         return _result(event)
 
     def load_base(self, name: str) -> None:
         """Change the base; the old one stays where the new one cannot be loaded."""
         self._ask("load_base", name=name)
-        self._base = name
 
     def list_bases(self) -> list[BaseCard]:
         return list(self._ask("list_bases"))
@@ -316,8 +325,6 @@ class EngineClient:
 
     def stream(self, turns: Sequence[Turn], decoding: Decoding) -> Generator[Chunk, None, None]:
         """Chunks as they come; closing the iterator stops the engine at its next token."""
-        if self._pipe is None:
-            self.start()
         number, box = self._send("stream", {"turns": list(turns), "decoding": decoding})
         is_done = False
         try:
@@ -331,8 +338,10 @@ class EngineClient:
 
     def _cancel(self, number: int) -> None:
         with self._lock:
-            if self._pipe is not None and number in self._waiting:
-                self._pipe.send(Request(number, "cancel", {}))
+            pipe = self._pipe if number in self._waiting else None
+        if pipe is not None:
+            with contextlib.suppress(OSError), self._sending:
+                pipe.send(Request(number, "cancel", {}))
 
     def check(self, adapter: str) -> CheckReport:
         report: CheckReport = self._ask("check", adapter=adapter)

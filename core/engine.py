@@ -29,7 +29,7 @@ from core.client import (
     RunRequest,
     Turn,
 )
-from core.errors import BusyError, OutOfMemory, PlaygroundError, RequestError
+from core.errors import BusyError, Cancelled, OutOfMemory, PlaygroundError, RequestError
 from core.loader import ResidentModel
 from core.planning import Planner
 from core.redact import api_key
@@ -99,6 +99,8 @@ class Engine:
     def _take(self, request: Request) -> None:
         if request.verb == "cancel":
             self.cancelled.add(request.number)
+        elif request.verb == "close":
+            self.close(PAGE_GONE)
         elif request.verb in self.wishes:
             self._grant(request)
         else:
@@ -130,7 +132,7 @@ class Engine:
         """Do it and send its end: a result, or an error as a sentence."""
         if request.number in self.cancelled:
             self.cancelled.discard(request.number)
-            self.send(request.number, EventKind.RESULT, None)
+            self.fail(request.number, Cancelled("It was cancelled before its turn came."))
             return
         try:
             self._do(request)
@@ -173,12 +175,13 @@ class Engine:
             self.tell(phase=EnginePhase.LOADING, message=f"Loading {name}", progress=None)
             chosen = device.choose(catalogue.num_parameters(folder))
             resident = ResidentModel(folder, chosen, name)
-        except PlaygroundError as error:
+        except Exception as error:
+            sentence = error if isinstance(error, PlaygroundError) else self._record(error)
             # The base that was there before still answers.
-            failed = replace(self.state, phase=EnginePhase.FAILED, message=str(error), progress=None)
+            failed = replace(self.state, phase=EnginePhase.FAILED, message=str(sentence), progress=None)
             self.state = before if self.resident is not None else failed
             self.tell()
-            raise
+            raise sentence from error
         self.resident = resident
         device.release(chosen.kind)
         self.planner.forget()
@@ -236,8 +239,7 @@ class Engine:
         self._refuse_second_run()
         asked: RunRequest = request.args["request"]
         model = asked.model or (runs.read_config(Path(asked.config)).get("model", "") if asked.config else "")
-        if model and model != self.loaded().name:
-            self.load_base(request.number, model)
+        self._choose_base(request.number, model)
         run = runner.prepare(self.loaded(), asked, api_key("HUGGINGFACE_TOKEN"))
         self.send(request.number, EventKind.RESULT, run.name)
         self._execute(run.name, is_resumed=False)
@@ -247,11 +249,14 @@ class Engine:
         name = request.args["name"]
         runner.check_resumable(name)
         model = str(runs.read_config(paths.run_dir(name) / "run.yaml").get("model", ""))
-        if model != self.loaded().name:
-            self.load_base(request.number, model)
+        self._choose_base(request.number, model)
         runner.read_work(self.loaded(), paths.run_dir(name))
         self.send(request.number, EventKind.RESULT, None)
         self._execute(name, is_resumed=True)
+
+    def _choose_base(self, number: int, model: str) -> None:
+        if model and (self.resident is None or model != self.resident.name):
+            self.load_base(number, model)
 
     def _refuse_second_run(self) -> None:
         if self.control is not None:

@@ -38,11 +38,11 @@ def set_environment() -> None:
 
 def main(pipe: Connection) -> None:
     """Run the engine until the page's end of the pipe closes."""
-    from core import paths, redact
+    from core import engine_end, paths, redact
 
     set_environment()
     paths.ensure_home()
-    log = _open_log(paths.logs_dir() / "engine.log")
+    log = _open_log(engine_end.log_path())
     # Ctrl-C goes to every process of the terminal: the page decides, and closing the pipe tells us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable(log)
