@@ -53,10 +53,14 @@ def ensure_home() -> None:
         )
 
 
-def check_name(name: object, what: str = "run") -> str:
+def is_name(name: object) -> bool:
+    return isinstance(name, str) and SLUG.fullmatch(name) is not None and ".." not in name
+
+
+def check_name(name: Any, what: str = "run") -> str:
     """The name itself where it is a plain slug; RequestError where it is anything else."""
-    if isinstance(name, str) and SLUG.fullmatch(name) and ".." not in name:
-        return name
+    if is_name(name):
+        return str(name)
     shown = repr(name)[:60]
     raise RequestError(
         f"{shown} is not a usable name for a {what}: take up to 64 lower-case letters, digits, '-', '_' and '.', "
@@ -101,5 +105,5 @@ def read_json(path: Path) -> Any:
     """The file's value, or None where it is absent or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None

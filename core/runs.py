@@ -4,11 +4,12 @@ Written by the process that trains, read by anyone at any time; nothing here kno
 A run that says it is running while its process is gone is interrupted, whatever it says.
 """
 
+import contextlib
 import datetime
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -82,10 +83,10 @@ def create(method: Method, name: str = "", **known: Any) -> Run:
     """A new run's folder with its first status; RequestError where the name is taken."""
     paths.ensure_home()
     if name:
-        folder = paths.run_dir(name)
-        if folder.exists():
-            raise RequestError(f"There is a run named '{name}' already. Take another name, or resume it.")
-        folder.mkdir(mode=0o700)
+        try:
+            paths.run_dir(name).mkdir(mode=0o700)
+        except FileExistsError as error:
+            raise RequestError(f"There is a run named '{name}' already. Take another name, or resume it.") from error
         return write(Run(name=name, method=method, created_at=now(), **known))
     return create(method, _free_name(method), **known)
 
@@ -109,15 +110,40 @@ def read_run(name: str) -> Run:
     folder = paths.run_dir(name)
     if not folder.is_dir():
         raise RequestError(f"No run named '{name}'. There are: {', '.join(_names()) or 'none yet'}.")
-    raw = paths.read_json(folder / "status.json")
-    known = {f.name for f in fields(Run)}
-    try:
-        run = Run(**{k: v for k, v in raw.items() if k in known} | {"name": name, "status": RunStatus(raw["status"])})
-    except (AttributeError, KeyError, TypeError, ValueError):
+    return _as_listed(name)
+
+
+def _as_listed(name: str) -> Run:
+    folder = paths.finetuned_dir() / name
+    run = _parse(name, paths.read_json(folder / "status.json"))
+    if run is None:
         return Run(name=name, status=RunStatus.FAILED, reason="Its status.json is damaged.")
     if run.is_alive and not _is_running(run.pid, run.pid_started):
         return replace(run, status=RunStatus.INTERRUPTED, reason=KILLED, eta_s=None)
     return run
+
+
+def _parse(name: str, raw: Any) -> Run | None:
+    """The run that `raw` describes, None where any value is of another kind than it was written as."""
+    empty = asdict(Run(name))
+    kept = {key: value for key, value in raw.items() if key in empty} if isinstance(raw, dict) else {}
+    if not all(_is_like(value, empty[key]) for key, value in kept.items()) or kept.get("status") not in set(RunStatus):
+        return None
+    return Run(**kept | {"name": name, "status": RunStatus(kept["status"])})
+
+
+def _is_like(value: object, example: object) -> bool:
+    if example is None or isinstance(example, float):
+        return isinstance(value, int | float) or value is example
+    return isinstance(value, str if isinstance(example, str) else type(example))
+
+
+def explain_interruption(name: str, reason: str) -> None:
+    """Say in the run's own folder why its process is gone, where that process could not any more."""
+    with contextlib.suppress(RequestError, OSError):
+        run = read_run(name)
+        if run.status is RunStatus.INTERRUPTED:
+            write(run, reason=reason)
 
 
 def _is_running(pid: int, started: float) -> bool:
@@ -125,7 +151,7 @@ def _is_running(pid: int, started: float) -> bool:
     try:
         process = psutil.Process(pid)
         return abs(process.create_time() - started) < 2 and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, ValueError):
+    except (psutil.Error, ValueError, OverflowError):
         return False
 
 
@@ -133,14 +159,25 @@ def _names() -> list[str]:
     root = paths.finetuned_dir()
     if not root.is_dir():
         return []
-    folders = (f for f in root.iterdir() if f.is_dir() and not f.is_symlink() and paths.SLUG.fullmatch(f.name))
-    return [f.name for f in sorted(folders, key=lambda f: f.stat().st_ctime, reverse=True)]
+    folders = (f for f in root.iterdir() if f.is_dir() and not f.is_symlink() and paths.is_name(f.name))
+    return [f.name for f in sorted(folders, key=_changed_at, reverse=True)]
+
+
+def _changed_at(folder: Path) -> float:
+    try:
+        return folder.stat().st_ctime
+    except OSError:  # deleted since it was listed
+        return 0.0
 
 
 def list_runs() -> list[Run]:
     """Newest first; a folder without a status of a run's is none."""
-    runs = [read_run(name) for name in _names() if (paths.run_dir(name) / "status.json").exists()]
-    return sorted(runs, key=lambda run: run.created_at, reverse=True)
+    found = [_as_listed(name) for name in _names() if _has_status(name)]
+    return sorted(found, key=lambda run: run.created_at, reverse=True)
+
+
+def _has_status(name: str) -> bool:
+    return (paths.finetuned_dir() / name / "status.json").is_file()
 
 
 def current_run() -> Run | None:
@@ -153,7 +190,12 @@ def adapter_dir(name: str) -> Path:
 
 def list_adapters() -> list[str]:
     """Names of the finished adapters, newest first."""
-    return [name for name in _names() if (adapter_dir(name) / "adapter_config.json").is_file()]
+    return [name for name in _names() if has_adapter(name)]
+
+
+def has_adapter(name: str) -> bool:
+    folder = adapter_dir(name)
+    return not folder.is_symlink() and (folder / "adapter_config.json").is_file()
 
 
 def read_metrics(name: str) -> list[dict[str, Any]]:
@@ -167,9 +209,9 @@ def read_metrics(name: str) -> list[dict[str, Any]]:
 def _row(line: str) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return row if isinstance(row, dict) and "step" in row else None
+    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
 
 
 def append_metrics(name: str, row: Mapping[str, Any]) -> None:
