@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,25 @@ FREE = {"base_model_name_or_path", "inference_mode", "lora_alpha", "lora_dropout
 PLAIN = {"bias": ("none",), "init_lora_weights": (True, False), "peft_type": ("LORA",), "task_type": ("CAUSAL_LM",)}
 OFF: tuple[object, ...] = (None, False, {}, [])
 KEY = re.compile(r"base_model\.model\.(?P<module>[\w.]+)\.lora_(?P<part>[AB])\.weight")
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+# What a manifest must hold, else it is damaged; the seal is a hash over everything else in it.
+SEAL = "manifest_sha256"
+SEALED = (SEAL, "files", "base_fingerprint")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A verified adapter: its weights on the CPU, and the numbers by which they take part."""
+
+    weights: Mapping[str, torch.Tensor]
+    rank: int
+    alpha: float
+    dropout: float
+
+    @property
+    def modules(self) -> set[str]:
+        """Names of the base's layers that it sits on."""
+        return {match["module"] for key in self.weights if (match := KEY.fullmatch(key))}
 
 
 def find(name: str) -> Path:
@@ -48,23 +68,44 @@ def sha256(path: Path) -> str:
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Provenance and file hashes; empty where the adapter was made elsewhere and has none."""
+    if not (folder / MANIFEST).exists():
+        return {}
     manifest = paths.read_json(folder / MANIFEST)
-    return manifest if isinstance(manifest, dict) else {}
+    if not isinstance(manifest, dict) or any(key not in manifest for key in SEALED) or manifest[SEAL] != seal(manifest):
+        raise AdapterError(f"The adapter '{folder.parent.name}' is damaged: {MANIFEST} is not as it was written.")
+    return manifest
 
 
-def verify(folder: Path) -> dict[str, torch.Tensor]:
-    """The adapter's weights, on the CPU, once its files, hashes, configuration and numbers have been checked."""
+def seal(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 over a manifest without its own seal."""
+    rest = {key: value for key, value in manifest.items() if key != SEAL}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def mark_of(folder: Path) -> str:
+    """What tells one version of an adapter from the next: the hash of its manifest, or of its weights."""
+    manifest = read_manifest(folder)
+    return str(manifest[SEAL]) if manifest else sha256(weights_file(folder))
+
+
+def weights_file(folder: Path) -> Path:
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise AdapterError(f"The adapter '{folder.parent.name}' has no {WEIGHTS}. Only safetensors files are loaded.")
+    return path
+
+
+def verify(folder: Path) -> Adapter:
+    """The adapter once its files, hashes, configuration and numbers have been checked; AdapterError otherwise."""
     name = folder.parent.name
     _verify_hashes(name, folder)
     config = _verified_config(name, folder)
-    if not (folder / WEIGHTS).is_file():
-        raise AdapterError(f"The adapter '{name}' has no {WEIGHTS}. Only safetensors files are loaded.")
     try:
-        weights = load_file(folder / WEIGHTS)
+        weights = load_file(weights_file(folder))
     except (SafetensorError, OSError, ValueError) as error:
         raise AdapterError(f"The adapter '{name}' is damaged: {WEIGHTS} is not a whole safetensors file.") from error
     _verify_weights(name, weights, config["r"])
-    return weights
+    return Adapter(weights, config["r"], config["lora_alpha"], config.get("lora_dropout") or 0.0)
 
 
 def _verify_hashes(name: str, folder: Path) -> None:
@@ -81,11 +122,13 @@ def _verified_config(name: str, folder: Path) -> dict[str, Any]:
     for key, value in config.items():
         if key not in FREE and value not in PLAIN.get(key, OFF):
             raise AdapterError(f"The adapter '{name}' uses '{key}', and only plain LoRA is supported.")
-    rank, alpha = config.get("r"), config.get("lora_alpha")
+    rank, alpha, dropout = config.get("r"), config.get("lora_alpha"), config.get("lora_dropout") or 0.0
     if not isinstance(rank, int) or not 1 <= rank <= MAX_RANK:
         raise AdapterError(f"The adapter '{name}' has the rank {str(rank)[:20]}; 1 to {MAX_RANK} is supported.")
     if not isinstance(alpha, int | float) or not 0 < alpha < 1e6:
         raise AdapterError(f"The adapter '{name}' has the alpha {str(alpha)[:20]}; a positive number is needed.")
+    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise AdapterError(f"The adapter '{name}' has the dropout {str(dropout)[:20]}; 0 to 1 is possible.")
     return config
 
 
@@ -94,14 +137,15 @@ def _verify_weights(name: str, weights: Mapping[str, torch.Tensor], rank: int) -
         raise AdapterError(f"The adapter '{name}' holds no weights.")
     for key, tensor in weights.items():
         match = KEY.fullmatch(key)
-        if not match or tensor.ndim != 2 or rank not in tensor.shape:
+        if not match or tensor.ndim != 2 or tensor.dtype not in DTYPES:
             raise AdapterError(f"The adapter '{name}' holds '{key[:80]}', which is no plain LoRA weight.")
+        if tensor.shape[0 if match["part"] == "A" else 1] != rank:
+            raise AdapterError(f"The adapter '{name}' says that its rank is {rank}, and '{key}' has another.")
         if not torch.isfinite(tensor).all():
             raise AdapterError(f"The adapter '{name}' holds numbers that are not finite in '{key}'. Train it anew.")
-
-
-def modules_of(weights: Mapping[str, torch.Tensor]) -> set[str]:
-    return {match["module"] for key in weights if (match := KEY.fullmatch(key))}
+        other = key.replace(".lora_A.", ".lora_B.") if match["part"] == "A" else key.replace(".lora_B.", ".lora_A.")
+        if other not in weights:
+            raise AdapterError(f"The adapter '{name}' is incomplete: '{key}' has no counterpart.")
 
 
 def check_fits(name: str, weights: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, int]]) -> None:
@@ -132,7 +176,8 @@ def write(model: Any, folder: Path, provenance: Mapping[str, Any], card: str) ->
         if not file.keys():
             raise AdapterError("The adapter came out empty, so it was not saved.")
     files = {path.name: sha256(path) for path in sorted(aside.iterdir())}
-    paths.write_json(aside / MANIFEST, {**provenance, "files": files})
+    manifest = {**provenance, "files": files}
+    paths.write_json(aside / MANIFEST, {**manifest, SEAL: seal(manifest)})
     fsync_folder(aside)
     replace_folder(aside, folder)
 

@@ -14,15 +14,22 @@ from core.errors import ModelError
 MAX_HEADER_BYTES = 100_000_000
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that are loaded; a consolidated copy, as Mistral ships one, is not."""
+    return sorted(f for f in folder.glob("*.safetensors") if not f.name.startswith("consolidated"))
+
+
 def of_base(folder: Path) -> str:
     """SHA-256 over sorted tensor names, shapes, dtypes and bytes; cached by the files' sizes and times."""
-    files = sorted(folder.glob("*.safetensors"))
+    files = weight_files(folder)
     stamp = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
     cache = paths.base_dir() / ".fingerprints.json"
-    known = paths.read_json(cache) or {}
+    kept = paths.read_json(cache)
+    known = kept if isinstance(kept, dict) else {}
     key = str(folder.resolve())
-    if known.get(key, {}).get("stamp") == stamp:
-        return str(known[key]["sha256"])
+    entry = known.get(key)
+    if isinstance(entry, dict) and entry.get("stamp") == stamp and "sha256" in entry:
+        return str(entry["sha256"])
     value = hash_files(files)
     _remember(cache, {**known, key: {"stamp": stamp, "sha256": value}})
     return value
@@ -37,26 +44,30 @@ def _remember(cache: Path, known: dict[str, Any]) -> None:
 
 def hash_files(files: list[Path]) -> str:
     """The hash over all tensors of all `files` by name, so that how they are split into files does not matter."""
-    tensors = sorted((name, entry, file, start) for file in files for name, entry, start in _tensors(file))
+    tensors = sorted((name, entry, file, start) for file in files for name, entry, start in tensors_of(file))
     digest = hashlib.sha256()
     for name, (dtype, shape, begin, end), file, start in tensors:
-        digest.update(f"{name}\0{dtype}\0{shape}\0".encode())
+        digest.update(f"{name}\0{dtype}\0{list(shape)}\0".encode())
         _update(digest, file, start + begin, end - begin)
     return digest.hexdigest()
 
 
-def _tensors(file: Path) -> list[tuple[str, tuple[str, str, int, int], int]]:
-    """(name, (dtype, shape, begin, end), where the bytes start) of every tensor in a file."""
+def tensors_of(file: Path) -> list[tuple[str, tuple[str, tuple[int, ...], int, int], int]]:
+    """(name, (dtype, shape, begin, end), where the bytes start) of every tensor in a file; ModelError if damaged."""
     try:
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             if length > MAX_HEADER_BYTES:
                 raise ValueError
             header = json.loads(stream.read(length))
-        entries = {k: v for k, v in header.items() if k != "__metadata__"}
-        return [(k, (v["dtype"], str(v["shape"]), *v["data_offsets"]), 8 + length) for k, v in entries.items()]
+        return [(k, _entry(v), 8 + length) for k, v in header.items() if k != "__metadata__"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{file.name} is damaged: it is not a whole safetensors file. Download it again.") from error
+
+
+def _entry(raw: dict[str, Any]) -> tuple[str, tuple[int, ...], int, int]:
+    begin, end = raw["data_offsets"]
+    return str(raw["dtype"]), tuple(int(size) for size in raw["shape"]), int(begin), int(end)
 
 
 def _update(digest: Any, file: Path, start: int, size: int) -> None:

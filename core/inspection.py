@@ -16,9 +16,11 @@ LENGTH = 48
 
 def check(resident: ResidentModel, name: str) -> CheckReport:
     """Every problem as a sentence; with none, the adapter's answer to one question. AdapterError where it is absent."""
-    adapters.find(name)
-    steps: list[Callable[[], object]] = [lambda: resident.attach(name), resident.prove_base]
-    problems = [sentence for step in steps if (sentence := _problem(step))]
+    # The files first: an adapter that answers already may lie damaged on disk by now.
+    folder = adapters.find(name)
+    steps: list[Callable[[], object]] = [lambda: adapters.verify(folder), lambda: resident.attach(name)]
+    steps.append(resident.prove_base)
+    problems = list(dict.fromkeys(sentence for step in steps if (sentence := _problem(step))))
     if problems:
         return CheckReport(False, problems, "")
     response = answer(resident, [Turn(name, ask(QUESTION))], Decoding(max_new_tokens=LENGTH, temperature=0.0))[0]

@@ -6,8 +6,7 @@ after every change. Only the engine's main thread may call anything here.
 """
 
 import contextlib
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,11 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
-from core import adapters, fingerprint, paths
+from core import adapters, base_files, fingerprint
+from core.adapters import Adapter
 from core.chat_template import ChatTemplate
-from core.device import Device, release
+from core.device import Device, own_randomness, release
 from core.errors import AdapterError, ModelError, PlaygroundError
 from core.settings import Settings
 
@@ -28,17 +26,14 @@ BASE = "base"
 POLICY = "default"  # TRL trains the adapter of this name, and no other
 PROBE_LENGTH = 24
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-SAFE_WEIGHTS = "*.safetensors"
-
-transformers_logging.disable_progress_bar()
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Attached:
-    """An adapter's name inside PEFT. Of fixed width, because PEFT matches names by substring."""
+    """An adapter's name inside PEFT, of fixed width because PEFT matches names by substring, and its version."""
 
     internal: str
-    fingerprint: str
+    mark: str
 
 
 class ResidentModel:
@@ -48,9 +43,9 @@ class ResidentModel:
         self.folder = folder
         self.name = name or folder.name
         self.device = device
-        check_files(folder)
+        base_files.check(folder)
         self.fingerprint = fingerprint.of_base(folder)
-        self.model, self.tokenizer = _load(folder, device)
+        self.model, self.tokenizer = base_files.load(folder, device)
         self.template = ChatTemplate(self.tokenizer)
         self._check_vocabulary()
         self.peft: PeftModel | None = None
@@ -58,8 +53,11 @@ class ResidentModel:
         self._num_attached = 0
         self._layers: list[LoraLayer] = []
         self._shapes = _linear_shapes(self.model)
-        self._probe_ids = torch.arange(PROBE_LENGTH, device=device.kind)[None] * 7 % self.model.config.vocab_size
+        vocabulary = self.model.config.get_text_config().vocab_size
+        self._probe_ids = torch.arange(PROBE_LENGTH, device=device.kind)[None] * 7 % vocabulary
         self._probe = self._probe_logits(BASE)
+        if not torch.isfinite(self._probe).all():
+            raise ModelError(f"{self.name} cannot be used: its answers are not finite numbers. Download it again.")
         # Half precision may round differently from call to call on a GPU: what it does at rest is tolerated.
         self._tolerance = 0.0 if device.is_exact else 4 * _distance(self._probe, self._probe_logits(BASE)) + 1e-3
 
@@ -146,46 +144,71 @@ class ResidentModel:
     # Adapters come and go
 
     def attach(self, name: str) -> None:
-        """Make a finished adapter answer; AdapterError, with everything as it was, where it must not."""
+        """Make a finished adapter answer; AdapterError, with everything as it was, where it must not.
+
+        A newer adapter of the same name takes the older one's place once it has proven itself.
+        """
         folder = adapters.find(name)
-        manifest = adapters.read_manifest(folder)
-        mark = str(manifest.get("files", {}).get(adapters.WEIGHTS) or adapters.sha256(folder / adapters.WEIGHTS))
-        if name in self._attached and self._attached[name].fingerprint == mark:
+        mark = adapters.mark_of(folder)
+        old = self._attached.get(name)
+        if old and old.mark == mark:
             return
-        weights = adapters.verify(folder)
-        base = manifest.get("base_fingerprint")
-        if base and base != self.fingerprint:
+        adapter = adapters.verify(folder)
+        self._check_base(name, adapters.read_manifest(folder))
+        adapters.check_fits(name, adapter.weights, self._shapes)
+        self._num_attached += 1
+        new = _Attached(f"adapter_{self._num_attached:04d}", mark)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._put_back, name, old)
+            undo.callback(self._remove, new.internal)
+            # PEFT draws first weights that are overwritten at once, and a run draws from the same random state.
+            with own_randomness(self.device.kind, 0):
+                self._add(self._config_of(adapter), new.internal, adapter)
+            self._attached[name] = new
+            self.prove_base()
+            if torch.equal(self._probe_logits(name), self._probe_logits(BASE)):
+                raise AdapterError(f"The adapter '{name}' changes nothing: it answers exactly as the base does.")
+            undo.pop_all()
+        if old:
+            self._remove(old.internal)
+
+    def _check_base(self, name: str, manifest: dict[str, Any]) -> None:
+        if manifest and manifest["base_fingerprint"] != self.fingerprint:
             raise AdapterError(
                 f"The adapter '{name}' was trained on {manifest.get('model', 'another base')}, and {self.name} is "
                 "loaded. Choose that base first."
             )
-        adapters.check_fits(name, weights, self._shapes)
-        self.detach(name)
-        self._num_attached += 1
-        internal = f"adapter_{self._num_attached:04d}"
-        self._add(LoraConfig.from_pretrained(folder), internal, weights)
-        self._attached[name] = _Attached(internal, mark)
-        try:
-            self.prove_base()
-            if torch.equal(self._probe_logits(name), self._probe_logits(BASE)):
-                raise AdapterError(f"The adapter '{name}' changes nothing: it answers exactly as the base does.")
-        except PlaygroundError:
-            self.detach(name)
-            raise
 
-    def _add(self, config: LoraConfig, internal: str, weights: Mapping[str, torch.Tensor] | None) -> None:
+    def _put_back(self, name: str, old: _Attached | None) -> None:
+        self._attached.pop(name, None)
+        if old:
+            self._attached[name] = old
+
+    def _config_of(self, adapter: Adapter) -> LoraConfig:
+        """PEFT's configuration, of what was verified alone: nothing else in the adapter's file reaches PEFT."""
+        return LoraConfig(
+            r=adapter.rank,
+            lora_alpha=adapter.alpha,
+            lora_dropout=adapter.dropout,
+            target_modules=_targets(adapter.modules, self._shapes),
+            task_type="CAUSAL_LM",
+        )
+
+    def _add(self, config: LoraConfig, internal: str, adapter: Adapter | None) -> None:
         config.inference_mode = internal != POLICY
-        was_active = [(layer, layer._active_adapter) for layer in self._layers]
+        was_active = {layer: layer._active_adapter for layer in self._layers}
+        resting: list[str] = next(iter(was_active.values()), [])
         if self.peft is None:
             # Not `train`: PEFT turns every parameter of the base off by itself.
             self.peft = PeftModel(self.model, config, adapter_name=internal)
         else:
             self.peft.add_adapter(internal, config)
-        for layer, active in was_active:
-            layer._active_adapter = active
-        self._layers = [m for m in self.model.modules() if isinstance(m, LoraLayer)]
-        if weights is not None:
-            set_peft_model_state_dict(self.peft, dict(weights), adapter_name=internal)
+        self._layers = _lora_layers(self.model)
+        for layer in self._layers:
+            # PEFT makes the newcomer active on layers that had none: a policy in training would learn on top of it.
+            layer._active_adapter = was_active.get(layer, resting)
+        if adapter is not None:
+            set_peft_model_state_dict(self.peft, dict(adapter.weights), adapter_name=internal)
         if internal != POLICY:
             self._freeze(internal)
 
@@ -202,16 +225,17 @@ class ResidentModel:
             self.prove_base()
 
     def _remove(self, internal: str) -> None:
-        assert self.peft is not None
-        if len(self.peft.peft_config) == 1:
-            # PEFT cannot be left without any adapter: take the layers off instead.
-            self.peft.unload()
+        """Take an adapter off, one that was only half added too."""
+        for layer in _lora_layers(self.model):
+            # Else PEFT makes another adapter active in its stead, and trainable.
+            layer._active_adapter = [name for name in layer.active_adapters if name != internal]
+            layer.delete_adapter(internal)
+        if self.peft is not None and internal in self.peft.peft_config:
+            self.peft.delete_adapter(internal)
+        if self.peft is None or not self.peft.peft_config:
+            _strip(self.model)
             self.peft = None
-        else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)
-                self.peft.delete_adapter(internal)
-        self._layers = [m for m in self.model.modules() if isinstance(m, LoraLayer)]
+        self._layers = _lora_layers(self.model)
         release(self.device.kind)
 
     # The one in training
@@ -219,12 +243,8 @@ class ResidentModel:
     def open_policy(self, settings: Settings, from_adapter: str = "") -> PeftModel:
         """The adapter to be trained, new from the seed or a copy of a finished one, active and trainable."""
         torch.manual_seed(settings.seed)
-        if from_adapter:
-            folder = adapters.find(from_adapter)
-            config, weights = LoraConfig.from_pretrained(folder), adapters.verify(folder)
-        else:
-            config, weights = lora_config(settings), None
-        self._add(config, POLICY, weights)
+        adapter = adapters.verify(adapters.find(from_adapter)) if from_adapter else None
+        self._add(self._config_of(adapter) if adapter else lora_config(settings), POLICY, adapter)
         assert self.peft is not None
         self.peft.set_adapter(POLICY)
         for name, parameter in self.model.named_parameters():
@@ -268,41 +288,23 @@ def lora_config(settings: Settings) -> LoraConfig:
     )
 
 
+def _targets(modules: set[str], known: Iterable[str]) -> list[str]:
+    """What names exactly these modules to PEFT: the ends of their names where that is enough."""
+    ends = {name.rpartition(".")[2] for name in modules}
+    return sorted(ends if {name for name in known if name.rpartition(".")[2] in ends} == modules else modules)
+
+
+def _lora_layers(model: torch.nn.Module) -> list[LoraLayer]:
+    return [module for module in model.modules() if isinstance(module, LoraLayer)]
+
+
+def _strip(model: torch.nn.Module) -> None:
+    """The base's own layers where LoRA's stood around them: PEFT cannot be left without any adapter."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, LoraLayer):
+            model.set_submodule(name, module.get_base_layer())
+    model.__dict__.pop("peft_config", None)
+
+
 def _linear_shapes(model: torch.nn.Module) -> dict[str, tuple[int, int]]:
     return {n: tuple(m.weight.shape) for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
-
-
-def check_files(folder: Path) -> dict[str, Any]:
-    """The model's config.json once the folder is known to be loadable without running anything of its own."""
-    config = paths.read_json(folder / "config.json")
-    if not isinstance(config, dict):
-        raise ModelError(f"{folder} is not a model: it has no readable config.json.")
-    if (folder / adapters.CONFIG).exists():
-        raise ModelError(f"{folder} is an adapter, not a base model. Choose the base that it was trained on.")
-    tokenizer = paths.read_json(folder / "tokenizer_config.json") or {}
-    if "auto_map" in config or "auto_map" in tokenizer:
-        raise ModelError(f"{folder.name} needs code of its own to run, which is not supported. Take another model.")
-    if not list(folder.glob(SAFE_WEIGHTS)):
-        raise ModelError(f"{folder.name} has no safetensors files, and no other kind of weights is loaded.")
-    return config
-
-
-def _load(folder: Path, device: Device) -> tuple[Any, Any]:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model, report = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=device.dtype,
-            attn_implementation=device.attention,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise ModelError(f"{folder.name} cannot be loaded: {str(error).splitlines()[0][:200]}") from error
-    if report["missing_keys"] or report["mismatched_keys"]:
-        missing = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
-        raise ModelError(f"{folder.name} is incomplete: {len(missing)} weights are missing, '{missing[0]}' first.")
-    model.requires_grad_(False)
-    return model.to(device.kind).eval(), tokenizer

@@ -1,0 +1,67 @@
+"""A base's folder: checked before anything in it is run, then loaded.
+
+Knows transformers and files; what is done with the model is `loader`'s business.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.utils import logging as transformers_logging
+
+from core import adapters, fingerprint, paths
+from core.device import Device, is_out_of_memory, release
+from core.errors import ModelError, OutOfMemory
+
+# What libraries raise over a folder that is no usable model.
+UNLOADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError)
+
+transformers_logging.disable_progress_bar()
+
+
+def check(folder: Path) -> dict[str, Any]:
+    """The model's config.json once the folder is known to be loadable without running anything of its own."""
+    config = paths.read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise ModelError(f"{folder} is not a model: it has no readable config.json.")
+    if (folder / adapters.CONFIG).exists():
+        raise ModelError(f"{folder} is an adapter, not a base model. Choose the base that it was trained on.")
+    tokenizer = paths.read_json(folder / "tokenizer_config.json") or {}
+    if "auto_map" in config or "auto_map" in tokenizer:
+        raise ModelError(f"{folder.name} needs code of its own to run, which is not supported. Take another model.")
+    if not fingerprint.weight_files(folder):
+        raise ModelError(f"{folder.name} has no safetensors files, and no other kind of weights is loaded.")
+    return config
+
+
+def load(folder: Path, device: Device) -> tuple[Any, Any]:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=device.dtype,
+            attn_implementation=device.attention,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+        model = model.to(device.kind).eval()
+    except (*UNLOADABLE, MemoryError) as error:
+        if is_out_of_memory(error):
+            release(device.kind)
+            raise OutOfMemory(f"There is not enough memory to load {folder.name}. Choose a smaller base.") from error
+        raise ModelError(f"{folder.name} cannot be loaded: {first_line(error)}") from error
+    if report["missing_keys"] or report["mismatched_keys"]:
+        missing = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+        raise ModelError(f"{folder.name} is incomplete: {len(missing)} weights are missing, '{missing[0]}' first.")
+    model.requires_grad_(False)
+    # What the model brings fills every gap in a request's own: repetition penalties, banned words and more.
+    model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
+    return model, tokenizer
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says, cut to a sentence's length."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
