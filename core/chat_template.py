@@ -22,10 +22,17 @@ from core.messages import Conversation, Message, Role, as_dicts
 FALLBACK_TEMPLATE = (
     "{% for m in messages %}{{ {'system': '', 'user': 'Human: ', 'assistant': 'Assistant: '}[m.role] + m.content }}"
     "{{ eos_token if m.role == 'assistant' else '' }}{{ '\n\n' }}{% endfor %}"
-    "{{ 'Assistant: ' if add_generation_prompt else '' }}"
+    # No space at the end: it belongs to the first word's token.
+    "{{ 'Assistant:' if add_generation_prompt else '' }}"
 )
 MAX_TEMPLATE_CHARS = 200_000
-RENDER_LIMIT_S = 5.0
+# A template may write this much of its own around a conversation.
+MAX_ADDED_CHARS = 200_000
+RENDER_LIMIT_S = 3.0
+# What a template can raise, being a program that somebody else wrote.
+TEMPLATE_ERRORS = (
+    TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
 PROBE = "A short question about probes"
 PROBE_SYSTEM = "You are Probus"
 
@@ -48,8 +55,9 @@ class ChatTemplate:
         added = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
         # The longest first, so that none is left inside another.
         self._specials = sorted({*tokenizer.all_special_tokens, *added}, key=len, reverse=True)
-        self._folds_system = self._loses_system()
+        self._folds_system = False
         self.prompt_ids((Message(Role.USER, PROBE),))
+        self._folds_system = self._loses_system()
 
     def _ensure_pad_token(self) -> None:
         # Never a new token: the embedding has no row for it.
@@ -100,15 +108,17 @@ class ChatTemplate:
     def _render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
         try:
             with within(RENDER_LIMIT_S):
-                return str(
-                    self.tokenizer.apply_chat_template(
-                        as_dicts(messages), tokenize=False, add_generation_prompt=add_generation_prompt
-                    )
+                text = self.tokenizer.apply_chat_template(
+                    as_dicts(messages), tokenize=False, add_generation_prompt=add_generation_prompt
                 )
         except TimeoutError as error:
             raise ModelError("This model's chat template does not come to an end. Take another model.") from error
-        except (TemplateError, TypeError, KeyError, ValueError) as error:
-            raise ModelError(f"This model's chat template refuses the conversation: {str(error)[:200]}.") from error
+        except TEMPLATE_ERRORS as error:
+            reason = (str(error) or type(error).__name__)[:200].rstrip(".")
+            raise ModelError(f"This model's chat template refuses the conversation: {reason}.") from error
+        if len(text) > MAX_ADDED_CHARS + 4 * sum(len(m.content) for m in messages):
+            raise ModelError("This model's chat template writes far more than it is given. Take another model.")
+        return str(text)
 
 
 def _folded(messages: Sequence[Message]) -> list[Message]:

@@ -10,8 +10,15 @@ from typing import Any
 
 import torch
 from transformers import GenerationConfig
-from transformers.generation import BaseStreamer, StoppingCriteria, StoppingCriteriaList
+from transformers.generation import (
+    BaseStreamer,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
+from core.base_files import first_line
 from core.client import Chunk, Response, Turn
 from core.device import is_out_of_memory, own_randomness
 from core.errors import OutOfMemory, PlaygroundError, RequestError
@@ -24,6 +31,8 @@ MAX_BATCH_TOKENS = 16_384
 MAX_BATCH_ROWS = 64
 MIN_ROOM = 32
 DROPPED = "The oldest {} messages were left out: the conversation is longer than this model can read."
+STOPPED = "Stopped."
+NOT_FINITE = "{} computes numbers that are not finite, so it cannot answer. Train it anew, or choose another."
 
 
 @dataclass
@@ -70,9 +79,11 @@ def stream(
     """Chunks of every turn's response as they come, side by side; the last chunk of a row holds its response."""
     rows = [_row(resident, index, turn, decoding) for index, turn in enumerate(turns)]
     for batch in _batches(rows, decoding):
-        _generate(resident, batch, decoding, should_stop, _Emitter(resident, batch, emit))
+        emitter = _Emitter(resident, batch, emit)
+        _generate(resident, batch, decoding, should_stop, emitter)
         for row in batch:
-            emit(Chunk(row.index, "", _response(resident, row)))
+            response = _response(resident, row)
+            emit(Chunk(row.index, emitter.rest(row, response.text), response))
 
 
 def _row(resident: ResidentModel, index: int, turn: Turn, decoding: Decoding) -> _Row:
@@ -93,17 +104,21 @@ def _row(resident: ResidentModel, index: int, turn: Turn, decoding: Decoding) ->
 def _without_oldest(conversation: Conversation) -> Conversation | None:
     """The conversation less its oldest user turn and what answered it; None where only the question is left."""
     system = tuple(m for m in conversation if m.role is Role.SYSTEM)
-    rest = conversation[len(system) :]
+    rest = tuple(m for m in conversation if m.role is not Role.SYSTEM)
     questions = [i for i, m in enumerate(rest) if m.role is Role.USER]
     return (*system, *rest[questions[1] :]) if len(questions) > 1 else None
 
 
 def _batches(rows: Sequence[_Row], decoding: Decoding) -> Iterator[list[_Row]]:
-    """Rows of like length together, as many as memory allows."""
+    """Rows of like length and equal room together, as many as memory allows.
+
+    Equal room, because a batch goes on until its last row is done, past what a longer one has room for.
+    """
     batch: list[_Row] = []
     for row in sorted(rows, key=lambda row: -len(row.ids)):
         width = len(batch[0].ids if batch else row.ids) + decoding.max_new_tokens
-        if batch and (len(batch) == MAX_BATCH_ROWS or width * (len(batch) + 1) > MAX_BATCH_TOKENS):
+        is_full = len(batch) == MAX_BATCH_ROWS or width * (len(batch) + 1) > MAX_BATCH_TOKENS
+        if batch and (is_full or row.room != batch[0].room):
             yield batch
             batch = []
         batch.append(row)
@@ -154,27 +169,44 @@ class _Emitter(_Collector):
             if not self.done[i]:
                 self._push(i, token)
 
+    def rest(self, row: _Row, text: str) -> str:
+        """What of a row's whole text has not been sent."""
+        sent = self.sent[self.rows.index(row)]
+        return text[len(sent) :] if text.startswith(sent) else ""
+
     def _push(self, i: int, token: int) -> None:
         self.ids[i].append(token)
-        text = self.template.decode(self.ids[i])
+        # Spaces at the end wait for what follows: a response has none.
+        text = self.template.decode(self.ids[i]).strip()
         if not text.endswith("\ufffd") and text.startswith(self.sent[i]) and text != self.sent[i]:
             self.emit(Chunk(self.rows[i].index, text[len(self.sent[i]) :]))
             self.sent[i] = text
 
 
 class _Stop(StoppingCriteria):
-    """Asked after every token: the user's wish, and each row's own room."""
+    """The user's wish, asked for after every token."""
 
-    def __init__(self, rows: Sequence[_Row], width: int, should_stop: Callable[[], bool]) -> None:
-        self.rooms = torch.tensor([row.room for row in rows])
-        self.width = width
+    def __init__(self, should_stop: Callable[[], bool]) -> None:
         self.should_stop = should_stop
         self.is_stopped = False
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         self.is_stopped = self.is_stopped or self.should_stop()
-        full = self.rooms <= input_ids.shape[1] - self.width
-        return (full | self.is_stopped).to(input_ids.device)
+        return torch.full((len(input_ids),), self.is_stopped, device=input_ids.device)
+
+
+class _Finite(LogitsProcessor):
+    """Raises before a token is drawn from numbers that are none: greedy decoding would go on with nonsense."""
+
+    def __init__(self, rows: Sequence[_Row]) -> None:
+        self.rows = rows
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        broken = (scores.isnan() | scores.isposinf()).any(dim=-1).tolist()
+        if any(broken):
+            contender = self.rows[broken.index(True)].contender
+            raise PlaygroundError(NOT_FINITE.format(f"'{contender}'"))
+        return scores
 
 
 def _end_ids(resident: ResidentModel) -> set[int]:
@@ -196,15 +228,20 @@ def _generate(
     kind = resident.device.kind
     ids = torch.tensor([[pad] * (width - len(row.ids)) + row.ids for row in rows], device=kind)
     mask = torch.tensor([[0] * (width - len(row.ids)) + [1] * len(row.ids) for row in rows], device=kind)
-    stop = _Stop(rows, width, should_stop)
+    if should_stop():
+        _note_stop(rows, set())
+        return
+    stop = _Stop(should_stop)
+    ends = _end_ids(resident)
     contenders = [row.contender for row in rows]
     try:
         with resident.speaking(contenders), own_randomness(kind, decoding.seed):
             out = resident.model.generate(
                 input_ids=ids,
                 attention_mask=mask,
-                generation_config=_config(decoding, _end_ids(resident), pad),
+                generation_config=_config(decoding, rows[0].room, ends, pad),
                 streamer=streamer,
+                logits_processor=LogitsProcessorList([_Finite(rows)]),
                 stopping_criteria=StoppingCriteriaList([stop]),
             )
     except RuntimeError as error:
@@ -212,20 +249,23 @@ def _generate(
             raise OutOfMemory(
                 "There is not enough memory for this response. Shorten the longest response, or ask for fewer at once."
             ) from error
-        raise PlaygroundError(f"The model could not answer: {str(error).splitlines()[0][:160]}") from error
+        raise PlaygroundError(f"The model could not answer: {first_line(error)}") from error
     for row, tokens in zip(rows, out[:, width:].tolist(), strict=True):
-        row.out = tokens[: row.room]
-        if stop.is_stopped:
-            row.note = row.note or "Stopped."
+        row.out = tokens
+    if stop.is_stopped:
+        _note_stop(rows, ends)
 
 
-def _config(decoding: Decoding, ends: set[int], pad: int) -> GenerationConfig:
-    # A configuration of our own: the one that a model brings may filter further (top_k) or repeat-punish.
+def _note_stop(rows: Sequence[_Row], ends: set[int]) -> None:
+    for row in rows:
+        if not ends.intersection(row.out):
+            row.note = f"{row.note} {STOPPED}".strip()
+
+
+def _config(decoding: Decoding, room: int, ends: set[int], pad: int) -> GenerationConfig:
     drawn = {"do_sample": True, "temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
     how: dict[str, Any] = drawn if decoding.temperature > 0 else {"do_sample": False}
-    return GenerationConfig(
-        max_new_tokens=decoding.max_new_tokens, eos_token_id=sorted(ends), pad_token_id=pad, use_cache=True, **how
-    )
+    return GenerationConfig(max_new_tokens=room, eos_token_id=sorted(ends), pad_token_id=pad, use_cache=True, **how)
 
 
 def _response(resident: ResidentModel, row: _Row) -> Response:
