@@ -3,13 +3,15 @@
 A base is the starter, a folder, or a Hub id; `folder_of` says where its files are or would be.
 """
 
-import json
+import errno
+import math
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from core import adapters, paths, starter
+from core import adapters, fingerprint, paths, starter
 from core.errors import ModelError
 
 STARTER_LABEL = "SmolLM2-135M-Instruct"
@@ -43,32 +45,49 @@ NO_TOKEN = (
     ".env as HUGGINGFACE_TOKEN, and accept the licence at huggingface.co/{0}."
 )
 MISSING = "There is no model '{0}' on the Hub, or your token may not see it. Check the name."
+MISSING_OR_CLOSED = (
+    "There is no model '{0}' on the Hub, or it is given out only to those who are signed in. Check the name, or put a "
+    "token into .env as HUGGINGFACE_TOKEN."
+)
+REFUSED = "The Hub refuses your token. Make a new one at huggingface.co/settings/tokens, and put it into .env."
+TROUBLE = "The Hub cannot give out {0} just now (it answered {1}). Try again in a while."
+DISK_FULL = "The disk is full, so {0} could not be brought. Free some space; the download goes on where it stood."
+NO_SAFETENSORS = "{0} has no safetensors files, and no other kind of weights is loaded. Take another model."
 OFFLINE = "{0} is not on this machine and the Hub cannot be reached. Connect to the network, or use the starter model."
-NO_SUCH = "There is no model '{0}': it is neither the starter, nor a folder, nor a Hub id such as owner/name."
+NO_SUCH = "There is no model {0!r}: it is neither the starter, nor a folder, nor a Hub id such as owner/name."
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 
 
 def is_hub_id(name: str) -> bool:
-    owner, slash, rest = name.partition("/")
-    return bool(owner and slash and rest) and "/" not in rest and not name.startswith((".", "~", "/"))
+    return HUB_ID.fullmatch(name) is not None and ".." not in name and "--" not in name and name[-1] not in ".-"
+
+
+def _home_of(name: str) -> Path:
+    return paths.base_dir() / name.replace("/", "--")
 
 
 def folder_of(name: str) -> Path:
     """Where the base's files are, or will be once they are fetched; ModelError where no such base can be."""
-    if not name.strip() or "\0" in name or len(name) > 300:
+    if not name.strip():
         raise ModelError(NO_SUCH.format(name[:60]))
-    known = paths.base_dir() / (paths.STARTER_NAME if name == paths.STARTER_NAME else name.replace("/", "--"))
-    if name == paths.STARTER_NAME or "/" not in name and (known / "config.json").is_file():
-        return known
-    given = Path(name).expanduser()
-    if given.is_dir():
-        return given.resolve()
+    known = _home_of(name)
+    try:
+        if name == paths.STARTER_NAME or "/" not in name and (known / "config.json").is_file():
+            return known
+        given = Path(name).expanduser()
+        if given.is_dir():
+            return given.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, a home of nobody, a NUL
+        raise ModelError(NO_SUCH.format(name[:60])) from error
     if is_hub_id(name):
         return known
     raise ModelError(NO_SUCH.format(name[:60]))
 
 
 def is_local(name: str) -> bool:
-    return (folder_of(name) / "config.json").is_file()
+    """Whether nothing has to be downloaded: its files are here, or it is a folder, whatever is in it."""
+    folder = folder_of(name)
+    return (folder / "config.json").is_file() or folder != _home_of(name)
 
 
 def bring(name: str, token: str, on_progress: Callable[[str, float | None], None]) -> Path:
@@ -76,16 +95,19 @@ def bring(name: str, token: str, on_progress: Callable[[str, float | None], None
     folder = folder_of(name)
     if name == paths.STARTER_NAME:
         return starter.bring(on_progress)
-    if not (folder / "config.json").is_file():
+    if not is_local(name):
         _fetch(name, folder, token, on_progress)
     return folder
 
 
 def _fetch(name: str, folder: Path, token: str, on_progress: Callable[[str, float | None], None]) -> None:
-    from huggingface_hub import errors as hub
+    from httpx2 import HTTPError
     from huggingface_hub import snapshot_download
 
+    paths.ensure_home()
     size = download_bytes(name, token)
+    if not size:
+        raise ModelError(NO_SAFETENSORS.format(name))
     free = shutil.disk_usage(paths.base_dir()).free
     if size > free:
         raise ModelError(
@@ -96,7 +118,7 @@ def _fetch(name: str, folder: Path, token: str, on_progress: Callable[[str, floa
     part = folder.with_name(f".{folder.name}.part")
     try:
         snapshot_download(name, local_dir=part, token=token or None, allow_patterns=WANTED, ignore_patterns=UNWANTED)
-    except (hub.HfHubHTTPError, hub.LocalEntryNotFoundError, OSError, ValueError) as error:
+    except (HTTPError, OSError, ValueError) as error:
         raise ModelError(explain(error, name, token)) from error
     adapters.replace_folder(part, folder)
 
@@ -105,16 +127,17 @@ def explain(error: Exception, name: str, token: str) -> str:
     """What a Hub error means for a user."""
     from huggingface_hub import errors as hub
 
+    closed = GATED if token else NO_TOKEN
     if isinstance(error, hub.GatedRepoError):
-        return (GATED if token else NO_TOKEN).format(name)
+        return closed.format(name)
     if isinstance(error, hub.RepositoryNotFoundError):
-        return (MISSING if token else f"{MISSING} {NO_TOKEN}").format(name)
-    if (
-        isinstance(error, hub.HfHubHTTPError)
-        and error.response is not None
-        and error.response.status_code in (401, 403)
-    ):
-        return (GATED if token else NO_TOKEN).format(name)
+        return (MISSING if token else MISSING_OR_CLOSED).format(name)
+    if isinstance(error, hub.HfHubHTTPError):
+        code = error.response.status_code
+        sentence = {401: REFUSED if token else NO_TOKEN, 403: closed, 404: MISSING}.get(code, TROUBLE)
+        return sentence.format(name, code)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DISK_FULL.format(name)
     return OFFLINE.format(name)
 
 
@@ -127,12 +150,12 @@ def download_bytes(name: str, token: str) -> int:
 
 
 def _ask_hub(name: str, token: str) -> int:
+    from httpx2 import HTTPError
     from huggingface_hub import HfApi
-    from huggingface_hub import errors as hub
 
     try:
         info = HfApi(token=token or None).model_info(name, files_metadata=True, timeout=10)
-    except (hub.HfHubHTTPError, hub.LocalEntryNotFoundError, OSError, ValueError) as error:
+    except (HTTPError, OSError, ValueError) as error:
         raise ModelError(explain(error, name, token)) from error
     files = [f for f in info.siblings or [] if f.rfilename.endswith(".safetensors")]
     return sum(f.size or 0 for f in files if not f.rfilename.startswith("consolidated"))
@@ -147,18 +170,6 @@ def local_names() -> list[str]:
 
 
 def num_parameters(folder: Path) -> int:
-    """From the headers of the weights' files alone."""
-    total = 0
-    for file in folder.glob("*.safetensors"):
-        with file.open("rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        shapes = [entry["shape"] for key, entry in header.items() if key != "__metadata__"]
-        total += sum(_product(shape) for shape in shapes)
-    return total
-
-
-def _product(shape: list[int]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
+    """From the headers of the weights' files alone; ModelError where one is damaged."""
+    shapes = (entry[1] for file in fingerprint.weight_files(folder) for _, entry, _ in fingerprint.tensors_of(file))
+    return sum(math.prod(shape) for shape in shapes)
