@@ -31,8 +31,10 @@ def folder_for(root: Path, step: int) -> Path:
 def save(trainer: Any, root: Path) -> Path:
     """Write the trainer's state as `root/step-NNNNNN`, in one piece, and drop the oldest beyond `KEEP`."""
     final = folder_for(root, trainer.state.global_step)
+    # Left by a run that was cut off; any of a later step is of a course that this one has left.
+    for stale in (*root.glob(".*.new"), *root.glob(".*.old"), *(p for p in whole(root) if p.name > final.name)):
+        shutil.rmtree(stale, ignore_errors=True)
     aside = root / f".{final.name}.new"
-    shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     save_policy(trainer.model, aside)
     trainer._save_optimizer_and_scheduler(str(aside))

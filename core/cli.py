@@ -12,13 +12,15 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from core import redact, runs
+from core import disk, paths, redact, runs
 from core.errors import PlaygroundError, RequestError
 from core.settings import DATA, TRAINING, Method, Setting
 
 INTERRUPTED = 130
 DESCRIPTION = "Teach a local chat model by preference, and see whether it got better. Without a command: the app."
 UNEXPECTED = "It failed with an unexpected error ({}). Details are in models/logs/commands.log under {}."
+UNRECORDED = "It failed with an unexpected error ({}), and models/logs cannot be written to keep its details."
+NOT_WRITTEN = "{}, so this could not be saved. Put that right and try again."
 
 
 class _Parser(argparse.ArgumentParser):
@@ -49,11 +51,16 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _record(error: Exception) -> str:
-    from core import paths
-
+    if reason := disk.reason(error):
+        return NOT_WRITTEN.format(reason)
     mark = uuid.uuid4().hex[:8]
     log = logging.getLogger("commands")
-    log.addHandler(logging.FileHandler(paths.logs_dir() / "commands.log", encoding="utf-8"))
+    log.propagate = False
+    try:
+        paths.ensure_home()
+        log.addHandler(logging.FileHandler(paths.logs_dir() / "commands.log", encoding="utf-8"))
+    except (PlaygroundError, OSError):
+        return UNRECORDED.format(type(error).__name__)
     log.exception("%s", mark)
     return UNEXPECTED.format(type(error).__name__, mark)
 

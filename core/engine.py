@@ -5,6 +5,7 @@ end of the pipe closes, a run commits its checkpoint and the process ends.
 """
 
 import logging
+import os
 import signal
 import uuid
 from collections import deque
@@ -14,7 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from core import catalogue, device, generate, inspection, paths, runner, runs
+from core import catalogue, device, disk, generate, inspection, paths, runner, runs
 from core.client import (
     BaseCard,
     CheckReport,
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 PAGE_GONE = "The playground was closed while it trained. Resume goes on from where it stood."
 TERMINATED = "The engine was asked to end while it trained. Resume goes on from where it stood."
 UNEXPECTED = "Something unexpected went wrong ({}). The engine's log holds the details under {}."
+NOT_WRITTEN = "{}, so this could not be saved. Put that right and try again."
 NO_ROOM = "There is not enough memory for this. Close other programs, or choose a smaller base."
 
 
@@ -153,6 +155,8 @@ class Engine:
     def _record(self, error: Exception) -> PlaygroundError:
         if device.is_out_of_memory(error):
             return OutOfMemory(NO_ROOM)
+        if reason := disk.reason(error):
+            return PlaygroundError(NOT_WRITTEN.format(reason))
         mark = uuid.uuid4().hex[:8]
         log.exception("%s", mark)
         return PlaygroundError(UNEXPECTED.format(type(error).__name__, mark))
@@ -262,7 +266,8 @@ class Engine:
         if self.control is not None:
             raise BusyError(f"The run '{self.state.run}' is going on. Stop it, or wait until it is done.")
         other = runs.current_run()
-        if other is not None:
+        # One of this very process is none: its end could not be written, because the disk was full.
+        if other is not None and other.pid != os.getpid():
             raise BusyError(f"The run '{other.name}' is going on in another process. Wait until it is done.")
 
     def _execute(self, name: str, is_resumed: bool) -> None:

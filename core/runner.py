@@ -4,8 +4,9 @@ What a run is lives in its folder, so starting and resuming are the same work fr
 engine and by the commands; both hand in a `Control`, through which a run serves, pauses and stops.
 """
 
-import errno
+import contextlib
 import importlib.metadata
+import logging
 import math
 import shutil
 import time
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from core import adapters, checkpoints, evaluate, paths, preferences, runs, trainer
+from core import adapters, checkpoints, disk, evaluate, paths, preferences, runs, trainer
 from core.client import RunRequest
 from core.device import MemoryWatch, is_out_of_memory
 from core.errors import AdapterError, Cancelled, DataError, ModelError, PlaygroundError, RequestError
@@ -28,6 +29,8 @@ from core.preferences import PreferenceData
 from core.runs import Phase, Run, RunStatus
 from core.settings import DATA, MIN_USABLE_ROWS, Method, Settings, parse_method, size_of
 from core.token_rows import TokenPair, tokenise
+
+log = logging.getLogger(__name__)
 
 DATA_FILE = "data.jsonl"
 REFERENCE_FILE = "reference.safetensors"
@@ -40,7 +43,7 @@ LIBRARIES = ("torch", "transformers", "trl", "peft")
 OUT_OF_MEMORY = (
     "Memory ran out at step {}. Lower the batch size or max length, or turn gradient checkpointing on, and start again."
 )
-DISK_FULL = "The disk is full: {} could not be written. Free some space and resume; the last checkpoint is kept."
+NOT_SAVED = "{}, so the run could not be saved. Put that right and resume; the last checkpoint is kept."
 
 
 @dataclass
@@ -73,7 +76,7 @@ class _Reporter:
         """Progress within the phase; serves, waits while paused, and raises Cancelled where a stop was asked for."""
         self.serve()
         if self.control.is_stopping:
-            raise Cancelled("Stopped before the first step.")
+            raise Cancelled("Stopped.")
         self.progress(phase_done=done)
 
     def progress(self, **changes: Any) -> None:
@@ -128,10 +131,27 @@ def prepare(resident: ResidentModel, request: RunRequest, token: str = "") -> Ru
     if request.from_adapter:
         resident.attach(request.from_adapter)
     run = runs.create(method, request.run, base=resident.name, dataset=request.dataset)
-    folder = paths.run_dir(run.name)
+    try:
+        _fill(run.name, resident, request, method, settings, data)
+    except BaseException:
+        shutil.rmtree(paths.run_dir(run.name), ignore_errors=True)
+        raise
+    return run
+
+
+def _fill(
+    name: str,
+    resident: ResidentModel,
+    request: RunRequest,
+    method: Method,
+    settings: Settings,
+    data: PreferenceData,
+) -> None:
+    folder = paths.run_dir(name)
+    _check_disk(folder, resident, settings)
     digest = preferences.write_snapshot(data, folder / DATA_FILE)
     runs.write_config(
-        run.name,
+        name,
         {
             "method": str(method),
             "model": resident.name,
@@ -145,8 +165,6 @@ def prepare(resident: ResidentModel, request: RunRequest, token: str = "") -> Ru
             "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
         },
     )
-    _check_disk(folder, resident, settings)
-    return run
 
 
 def read_settings(resident: ResidentModel, request: RunRequest) -> tuple[Method, Settings]:
@@ -189,7 +207,6 @@ def _check_disk(folder: Path, resident: ResidentModel, settings: Settings) -> No
     needed = 2 * CHECKPOINT_BYTES_A_PARAMETER * num_trainable(resident, settings)
     free = shutil.disk_usage(folder).free
     if free < needed:
-        shutil.rmtree(folder)
         raise RequestError(
             f"The run needs {needed / 1e6:,.0f} MB on disk for its checkpoints, and {free / 1e6:,.0f} MB are free. "
             "Free some space, or lower the LoRA rank."
@@ -210,22 +227,31 @@ def execute(resident: ResidentModel, name: str, control: Control, is_resumed: bo
     reporter = _Reporter(runs.write(runs.read_run(name), status=RunStatus.RUNNING, reason=""), control)
     runs.log(name, "resumed" if is_resumed else "started")
     try:
-        with MemoryWatch(resident.device.kind) as memory:
+        with MemoryWatch(resident.device.kind) as memory, contextlib.ExitStack() as stack:
+            stack.callback(resident.close_policy)
             result = _run(resident, reporter, is_resumed)
         reporter.run = replace(reporter.run, result={**result, "peak_memory_bytes": memory.peak})
         status, reason = _ending(control)
-    except Cancelled as error:
+    except Cancelled:
         status, reason = _ending(control)
-        reason = reason or str(error)
+        reason = reason or ("" if reporter.run.step else "Stopped before the first step.")
     except PlaygroundError as error:
         status, reason = RunStatus.FAILED, str(error)
     except Exception as error:  # the edge of a run: whatever ends it is recorded in its folder
         status, reason = RunStatus.FAILED, _sentence(error, reporter.run, name)
-    finally:
-        resident.close_policy()
-    run = runs.write(reporter.run, status=status, reason=reason, eta_s=None)
+    _sweep(paths.run_dir(name))
     runs.log(name, f"{status} {reason}".strip())
-    return run
+    try:
+        return runs.write(reporter.run, status=status, reason=reason, eta_s=None)
+    except OSError as error:
+        log.error("%s is %s, and that could not be written: %s", name, status, error)
+        return replace(reporter.run, status=status, reason=reason, eta_s=None)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a failed or killed write left aside: on a full disk, the run's last word needs its room."""
+    for aside in (*folder.glob(".*.new"), *folder.glob("checkpoints/.*.new")):
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _ending(control: Control) -> tuple[RunStatus, str]:
@@ -238,8 +264,8 @@ def _sentence(error: Exception, run: Run, name: str) -> str:
     runs.log(name, "".join(traceback.format_exception(error)))
     if is_out_of_memory(error):
         return OUT_OF_MEMORY.format(run.step)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DISK_FULL.format(Path(str(error.filename)).name if error.filename else "a file")
+    if reason := disk.reason(error):
+        return NOT_SAVED.format(reason)
     return f"Training ended with an unexpected error ({type(error).__name__}). Its log.txt holds the details."
 
 

@@ -226,8 +226,8 @@ def cut_metrics(name: str, step: int) -> None:
 
 
 def log(name: str, text: str) -> None:
-    """One line for people in the run's log."""
-    with (paths.run_dir(name) / "log.txt").open("a", encoding="utf-8") as file:
+    """One line for people in the run's log; where it cannot be written, the run goes on without."""
+    with contextlib.suppress(OSError), (paths.run_dir(name) / "log.txt").open("a", encoding="utf-8") as file:
         file.write(f"{now()} {text}\n")
 
 

@@ -1,0 +1,33 @@
+"""A write that failed, in words: what is wrong with the disk, and what to do about it.
+
+Every library that writes says it in its own way; some only in their text.
+"""
+
+import errno
+import re
+
+REASONS = {
+    errno.ENOSPC: "The disk is full",
+    errno.EDQUOT: "Your share of the disk is used up",
+    errno.EFBIG: "A file has reached the size that is allowed here",
+    errno.EACCES: "The folder may not be written",
+    errno.EPERM: "The folder may not be written",
+    errno.EROFS: "The disk can only be read",
+    errno.EIO: "The disk failed",
+}
+# safetensors keeps the system's number in its text, torch.save none at all.
+NUMBER = re.compile(r"\(os error (\d+)\)")
+TORCH_SAVE = ("inline_container.cc", "PytorchStreamWriter")
+
+
+def reason(error: BaseException) -> str:
+    """The start of a sentence for the user; empty where the error is none of the disk's."""
+    number = error.errno if isinstance(error, OSError) else _number(str(error))
+    return "" if number is None else REASONS.get(number, "")
+
+
+def _number(text: str) -> int | None:
+    found = NUMBER.search(text)
+    if found:
+        return int(found[1])
+    return errno.ENOSPC if any(word in text for word in TORCH_SAVE) else None
