@@ -4,12 +4,16 @@ torch and transformers are imported only inside the fixtures that build a model.
 """
 
 import json
+import os
 import socket
 from pathlib import Path
 
 import pytest
 
 from core import paths
+
+# Threads that wait for each other take several times the processor of a model this small. Read when torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 LOOPBACK = ("localhost", "localhost.localdomain", "::1", "0.0.0.0", "::", "")
 
