@@ -62,7 +62,9 @@ class App:
 
 def environment(home: Path) -> dict[str, str]:
     keys = ("HUGGINGFACE_TOKEN", "HF_TOKEN", "GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_GEMINI_BASE_URL")
-    return os.environ | dict.fromkeys(keys, "") | {"PLAYGROUND_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+    # On a machine that does other things too, threads that wait for each other cost more than they bring.
+    own = {"PLAYGROUND_HOME": str(home), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+    return os.environ | dict.fromkeys(keys, "") | own
 
 
 @pytest.fixture(scope="session")
