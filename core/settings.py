@@ -118,7 +118,7 @@ TRAINING = _table(
 
 # Small: measured on the starter model, see DECISIONS.md. Large: the usual LoRA recipe for a 7B base.
 DEFAULTS: dict[tuple[Method, Size], dict[str, Any]] = {
-    (Method.DPO, Size.SMALL): {"learning_rate": 2e-4, "loss": "sigmoid+sft", "epochs": 2, "batch_size": 4,
+    (Method.DPO, Size.SMALL): {"learning_rate": 5e-4, "loss": "sigmoid+sft", "epochs": 2, "batch_size": 4,
                                "accumulation": 1},
     (Method.SFT, Size.SMALL): {"learning_rate": 2e-4, "epochs": 2, "batch_size": 4, "accumulation": 1},
     (Method.DPO, Size.LARGE): {"learning_rate": 1e-5, "loss": "sigmoid"},
