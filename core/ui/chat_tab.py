@@ -17,7 +17,7 @@ from core.ui import chat_views as views
 from core.ui import sampling
 from core.ui.chat_views import BASE, Shown, Talks
 from core.ui.notices import shows_errors
-from core.ui.parts import Part, changes, components
+from core.ui.parts import IDLE_S, Part, changes, components
 from core.ui.streams import Column, Streams
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class ChatTab:
     def build(self) -> None:
         self.talks = gr.State(Talks())
         self.seen = gr.State(None)
+        self.timer = gr.Timer(IDLE_S)
         with gr.Row(equal_height=True):
             self.shown = gr.Radio(
                 [("Base", Shown.BASE), ("Tuned", Shown.TUNED), ("Both, side by side", Shown.BOTH)],
@@ -110,7 +111,7 @@ class ChatTab:
         )  # fmt: skip
         looked = [self.seen, *chosen]
         app.demo.load(self.view, looked, self.around, **QUIET)
-        app.timer.tick(self.view, looked, self.around, **QUIET)
+        self.timer.tick(self.view, looked, self.around, **QUIET)
         gr.on([self.shown.input, self.adapter.input], self.view, looked, self.around, **QUIET)
 
     def arrive(self, adapter: str = "") -> Any:

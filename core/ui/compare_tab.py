@@ -17,7 +17,7 @@ from core.ui.compare_scene import Scene, look
 from core.ui.compare_setup import CompareSetup
 from core.ui.compare_worker import ComparisonWorker
 from core.ui.notices import record, shows_errors
-from core.ui.parts import Part, changes, components
+from core.ui.parts import BUSY_S, IDLE_S, Part, changes, components
 from core.ui.results_panel import ResultsPanel
 from core.ui.try_prompt import TryPrompt
 from core.ui.vote_panel import VotePanel
@@ -40,6 +40,7 @@ class CompareTab:
 
     def build(self) -> None:
         self.seen = gr.State(None)
+        self.timer = gr.Timer(IDLE_S)
         with gr.Tabs(elem_id="compare-tabs"):
             with gr.Tab("Blind comparison", id="blind"):
                 self.setup.build()
@@ -56,6 +57,7 @@ class CompareTab:
             *self.setup.parts,
             *self.voting.parts,
             *self.results.parts,
+            Part(self.timer, lambda value: gr.update(value=value)),
         ]
         self.arrivals: list[Component] = [self.setup.adapter]
         self.shown = components(self.seen, self.parts)
@@ -78,7 +80,7 @@ class CompareTab:
             "outputs": self.shown, **QUIET,
         }  # fmt: skip
         app.demo.load(**look_again)
-        gr.on([app.timer.tick, setup.adapter.input, setup.mode.input, setup.num_prompts.change], **look_again)
+        gr.on([self.timer.tick, setup.adapter.input, setup.mode.input, setup.num_prompts.change], **look_again)
         started = setup.start_button.click(
             self.start, [setup.adapter, setup.mode, setup.table, setup.known], inputs_kwargs=setup.sampling, **QUIET
         )
@@ -103,6 +105,7 @@ class CompareTab:
             *self.setup.values(adapters, chosen, mode, num_prompts, scene is not None and scene.is_unfinished),
             *self.voting.values(scene),
             *self.results.values(scene.results if scene else None),
+            BUSY_S if scene and scene.is_running else IDLE_S,
         ]
         return changes(self.parts, values, seen)
 

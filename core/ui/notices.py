@@ -67,13 +67,16 @@ def shows_errors(handler: Callable[P, Any]) -> Callable[P, Any]:
 
         return stream
 
+    # What returns nothing has no outputs, and Gradio warns of a value beyond them.
+    nothing = None if inspect.signature(handler).return_annotation is None else gr.skip()
+
     @functools.wraps(handler)
     def answer(*args: P.args, **kwargs: P.kwargs) -> Any:
         try:
             return handler(*args, **kwargs)
         except Exception as error:
             show(error)
-            return gr.skip()
+            return nothing
 
     return answer
 

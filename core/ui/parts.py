@@ -11,6 +11,10 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+# How often a tab looks: while something moves, and otherwise. Each look costs the browser and the
+# server some 40 ms of a processor that a run could use.
+BUSY_S, IDLE_S = 1.0, 4.0
+
 
 @dataclass(frozen=True)
 class Part:

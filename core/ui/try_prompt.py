@@ -20,7 +20,7 @@ from core.ui import keys, sampling
 from core.ui.chat_views import BASE, Shown, caption, contenders, why_not_send
 from core.ui.compare_setup import GIVEN
 from core.ui.notices import shows_errors
-from core.ui.parts import Part, changes, components
+from core.ui.parts import IDLE_S, Part, changes, components
 from core.ui.streams import Column, Streams
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class TryPrompt:
             Part(self.next, lambda value: gr.update(interactive=not value)),
         ]
         self.seen = gr.State(None)
+        self.timer = gr.Timer(IDLE_S)
         self.shown = components(self.seen, self.parts)
 
     def _build_card(self, name: str) -> tuple[gr.Textbox, gr.Markdown]:
@@ -91,7 +92,7 @@ class TryPrompt:
         self.stop.click(self.halt, None, self.stop, **QUIET)
         look_again: dict[str, Any] = {"inputs": [self.seen, self.adapter], "outputs": self.shown, **QUIET}
         app.demo.load(self.view, **look_again)
-        gr.on([app.timer.tick, self.adapter.input], self.view, **look_again)
+        gr.on([self.timer.tick, self.adapter.input], self.view, **look_again)
 
     @shows_errors
     def view(self, seen: list[Any] | None, adapter: str | None) -> Any:
