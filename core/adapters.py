@@ -143,8 +143,9 @@ def _verify_weights(name: str, weights: Mapping[str, torch.Tensor], rank: int) -
             raise AdapterError(f"The adapter '{name}' says that its rank is {rank}, and '{key}' has another.")
         if not torch.isfinite(tensor).all():
             raise AdapterError(f"The adapter '{name}' holds numbers that are not finite in '{key}'. Train it anew.")
-        other = key.replace(".lora_A.", ".lora_B.") if match["part"] == "A" else key.replace(".lora_B.", ".lora_A.")
-        if other not in weights:
+    for key in weights:
+        part, other = (".lora_A.", ".lora_B.") if ".lora_A." in key else (".lora_B.", ".lora_A.")
+        if key.replace(part, other) not in weights:
             raise AdapterError(f"The adapter '{name}' is incomplete: '{key}' has no counterpart.")
 
 

@@ -6,6 +6,7 @@ Knows transformers and files; what is done with the model is `loader`'s business
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
@@ -15,7 +16,12 @@ from core.device import Device, is_out_of_memory, release
 from core.errors import ModelError, OutOfMemory
 
 # What libraries raise over a folder that is no usable model.
-UNLOADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError)
+UNLOADABLE = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError,
+    StrictDataclassError,
+)  # fmt: skip
+# Attention that the installed libraries hold; every other name is a repository's.
+ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 
 transformers_logging.disable_progress_bar()
 
@@ -28,11 +34,18 @@ def check(folder: Path) -> dict[str, Any]:
     if (folder / adapters.CONFIG).exists():
         raise ModelError(f"{folder} is an adapter, not a base model. Choose the base that it was trained on.")
     tokenizer = paths.read_json(folder / "tokenizer_config.json") or {}
-    if "auto_map" in config or "auto_map" in tokenizer:
+    if "auto_map" in config or "auto_map" in tokenizer or _names_kernels(config):
         raise ModelError(f"{folder.name} needs code of its own to run, which is not supported. Take another model.")
     if not fingerprint.weight_files(folder):
         raise ModelError(f"{folder.name} has no safetensors files, and no other kind of weights is loaded.")
     return config
+
+
+def _names_kernels(config: dict[str, Any]) -> bool:
+    """Whether it asks for attention out of a repository: that beats the attention which is asked for in code."""
+    nested = [value for value in config.values() if isinstance(value, dict)]
+    own = (config.get("attn_implementation"), config.get("_attn_implementation"))
+    return any(isinstance(name, str) and name not in ATTENTIONS for name in own) or any(map(_names_kernels, nested))
 
 
 def load(folder: Path, device: Device) -> tuple[Any, Any]:
@@ -52,16 +65,17 @@ def load(folder: Path, device: Device) -> tuple[Any, Any]:
         if is_out_of_memory(error):
             release(device.kind)
             raise OutOfMemory(f"There is not enough memory to load {folder.name}. Choose a smaller base.") from error
-        raise ModelError(f"{folder.name} cannot be loaded: {first_line(error)}") from error
+        raise ModelError(f"{folder.name} cannot be loaded: {said_by(error)}") from error
     if report["missing_keys"] or report["mismatched_keys"]:
         missing = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
         raise ModelError(f"{folder.name} is incomplete: {len(missing)} weights are missing, '{missing[0]}' first.")
     model.requires_grad_(False)
+    model.set_attn_implementation(device.attention)
     # What the model brings fills every gap in a request's own: repetition penalties, banned words and more.
     model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
     return model, tokenizer
 
 
-def first_line(error: BaseException) -> str:
+def said_by(error: BaseException) -> str:
     """What a library's error says, cut to a sentence's length."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -18,11 +18,11 @@ from transformers.generation import (
     StoppingCriteriaList,
 )
 
-from core.base_files import first_line
+from core.base_files import said_by
 from core.client import Chunk, Response, Turn
 from core.device import is_out_of_memory, own_randomness
 from core.errors import OutOfMemory, PlaygroundError, RequestError
-from core.loader import ResidentModel
+from core.loader import BASE, ResidentModel
 from core.messages import Conversation, Role
 from core.settings import Decoding
 
@@ -204,8 +204,10 @@ class _Finite(LogitsProcessor):
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         broken = (scores.isnan() | scores.isposinf()).any(dim=-1).tolist()
         if any(broken):
-            contender = self.rows[broken.index(True)].contender
-            raise PlaygroundError(NOT_FINITE.format(f"'{contender}'"))
+            named = {row.contender for row, is_broken in zip(self.rows, broken, strict=True) if is_broken}
+            # Nought times infinity is no number: in one batch a broken adapter spoils the base's rows too.
+            culprit = min(named - {BASE}, default=BASE)
+            raise PlaygroundError(NOT_FINITE.format(f"'{culprit}'"))
         return scores
 
 
@@ -244,12 +246,12 @@ def _generate(
                 logits_processor=LogitsProcessorList([_Finite(rows)]),
                 stopping_criteria=StoppingCriteriaList([stop]),
             )
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise OutOfMemory(
                 "There is not enough memory for this response. Shorten the longest response, or ask for fewer at once."
             ) from error
-        raise PlaygroundError(f"The model could not answer: {first_line(error)}") from error
+        raise PlaygroundError(f"The model could not answer: {said_by(error)}") from error
     for row, tokens in zip(rows, out[:, width:].tolist(), strict=True):
         row.out = tokens
     if stop.is_stopped:

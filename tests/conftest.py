@@ -64,6 +64,20 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
+def one_thread(request: pytest.FixtureRequest):
+    """Tiny models on one thread: on a busy machine several wait for each other far longer than they compute."""
+    if not {"tiny_model_dir", "tiny_mistral_dir"}.intersection(request.fixturenames):
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
 def looked_up_hosts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Hosts but loopback that were asked for, all refused as if there were no network."""
     asked: list[str] = []
