@@ -136,6 +136,8 @@ def explain(error: Exception, name: str, token: str) -> str:
         code = error.response.status_code
         sentence = {401: REFUSED if token else NO_TOKEN, 403: closed, 404: MISSING}.get(code, TROUBLE)
         return sentence.format(name, code)
+    if isinstance(error, hub.HFValidationError):
+        return NO_SUCH.format(name)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DISK_FULL.format(name)
     return OFFLINE.format(name)

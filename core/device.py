@@ -146,7 +146,13 @@ def release(kind: str) -> None:
 
 
 # What the allocators of CUDA, MPS and the CPU say when there is no room.
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
+OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "invalid buffer size",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
