@@ -37,9 +37,9 @@ class Phase(StrEnum):
     TOKENISING = "tokenising"
     REFERENCE = "reference pass"
     TRAINING = "training"
+    SAVING = "saving"
     EVALUATING = "evaluating"
     TRAIT = "counting the trait"
-    SAVING = "saving"
 
 
 ALIVE = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSED)
