@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core import catalogue, device, estimate, paths, runner
+from core import catalogue, device, estimate, fingerprint, paths, runner
 from core.client import BaseCard, RunPlan, RunRequest
+from core.errors import ModelError
 from core.loader import ResidentModel
 from core.settings import DATA, Method, Settings, Size, parse_method, size_of
-from core.sources import local_file
+from core.sources import is_on_hub, local_files
 from core.token_rows import TokenPair, tokenise
 from core.trainer import num_steps
 
@@ -53,7 +54,7 @@ class Planner:
         if request.model and request.model != resident.name:
             return self._elsewhere(request)
         method, settings = runner.read_settings(resident, request)
-        if not _is_here(runner.resolve_source(request)):
+        if is_on_hub(runner.resolve_source(request)):
             return self._from_hub(resident, request, method, settings)
         rows = self._tokenised(resident, request, settings)
         shape = estimate.Shape.of(
@@ -71,13 +72,14 @@ class Planner:
 
     def _tokenised(self, resident: ResidentModel, request: RunRequest, settings: Settings) -> _Rows:
         source = runner.resolve_source(request)
-        path = local_file(source)
-        key = (source, path and path.stat().st_mtime_ns, request.limit, request.held_out, settings.max_length)
+        stamps = tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in local_files(source))
+        key = (source, stamps, request.limit, request.held_out, settings.max_length)
         if key not in self.rows:
             if len(self.rows) >= MAX_KEPT:
                 self.rows.clear()
             data = runner.read_data(source, request)
             train, counts = tokenise(resident.template, data.train, settings.max_length)
+            runner.check_enough(train, settings)
             held, held_counts = tokenise(resident.template, data.held_out, settings.max_length)
             self.rows[key] = _Rows(train, held, {**data.left_out_counts(), **dict(counts + held_counts)})
         return self.rows[key]
@@ -103,19 +105,16 @@ class Planner:
         size = size_of(card.num_parameters) if card.num_parameters else Size.LARGE
         settings = Settings.of(method, size, request.settings)
         return _plan(
-            request.model, request, method, settings, None, None, _base_needs(request.model), device.best_kind()
-        )
+            request.model, request, method, settings, None, None, _base_needs(request.model), device.best_kind(),
+            0 if card.is_local else card.size_bytes,
+        )  # fmt: skip
 
     def cards(self) -> list[BaseCard]:
         """The starter, Mistral, and every other base in models/base."""
         known = [k.name for k in catalogue.KNOWN]
         folders = {catalogue.folder_of(name).name for name in known}
         others = [name for name in catalogue.local_names() if name not in folders]
-        return [_card(name) for name in [*known, *others]]
-
-
-def _is_here(source: str) -> bool:
-    return source == runner.STARTER_DATA or local_file(source) is not None
+        return [_readable_card(name) for name in [*known, *others]]
 
 
 def _needed(shape: estimate.Shape, method: Method, settings: Settings, trainable: int, longest: int, kind: str) -> int:
@@ -148,13 +147,22 @@ def _base_needs(name: str) -> int | None:
     return estimate.peak_bytes(shape, settings, trainable, SMALLEST_LENGTH, 2, device.best_kind())
 
 
+def _readable_card(name: str) -> BaseCard:
+    try:
+        return _card(name)
+    except ModelError as error:  # one damaged base must not hide the others
+        return BaseCard(name, name, 0, 0, True, "unknown", str(error))
+
+
 def _card(name: str) -> BaseCard:
     known = next((k for k in catalogue.KNOWN if k.name == name), None)
     folder = catalogue.folder_of(name)
     is_local = (folder / "config.json").is_file()
     parameters = catalogue.num_parameters(folder) if is_local else (known.num_parameters if known else 0)
     size = (
-        sum(f.stat().st_size for f in folder.glob("*.safetensors")) if is_local else (known.size_bytes if known else 0)
+        sum(f.stat().st_size for f in fingerprint.weight_files(folder))
+        if is_local
+        else (known.size_bytes if known else 0)
     )
     needed, limit = _base_needs(name), device.memory_limit(device.best_kind())
     verdict = estimate.fit(needed, limit) if needed else "unknown"
@@ -171,7 +179,7 @@ def _fit_sentence(needed: int | None, limit: int, size: int, is_local: bool) -> 
 
 def _plan(
     base: str, request: RunRequest, method: Method, settings: Settings, rows: _Rows | None, seconds: float | None,
-    needed: int | None, kind: str,
+    needed: int | None, kind: str, download_bytes: int = 0,
 ) -> RunPlan:  # fmt: skip
     limit = device.memory_limit(kind)
     pairs = len(rows.train) if rows else request.limit or int(DATA["limit"].default)
@@ -185,7 +193,7 @@ def _plan(
     batch = settings.batch_size * settings.accumulation
     return RunPlan(
         method, base, pairs, held, left, steps, batch, seconds, needed, limit,
-        estimate.fit(needed, limit) if needed else "unknown", 0 if catalogue.is_local(base) else _card(base).size_bytes,
+        estimate.fit(needed, limit) if needed else "unknown", download_bytes,
         _sentence(request, method, settings, pairs, held, sum(left.values()), steps, batch, rows is not None),
     )  # fmt: skip
 

@@ -313,6 +313,14 @@ def read_work(resident: ResidentModel, folder: Path) -> _Work:
     return _Work(method, settings, data, from_adapter, bool(config.get("is_trait_counted")), config)
 
 
+def check_enough(rows: Sequence[TokenPair], settings: Settings) -> None:
+    if len(rows) < MIN_USABLE_ROWS:
+        raise DataError(
+            f"{len(rows)} rows can be trained on at a max length of {settings.max_length}, and {MIN_USABLE_ROWS} are "
+            "needed. Raise max length, or take other data."
+        )
+
+
 def _tokenise(
     resident: ResidentModel, work: _Work, reporter: _Reporter
 ) -> tuple[list[TokenPair], list[TokenPair], dict[str, int]]:
@@ -323,11 +331,7 @@ def _tokenise(
     held_rows, held_counts = tokenise(
         resident.template, data.held_out, length, lambda done: reporter.done(num_train + done)
     )
-    if len(train_rows) < MIN_USABLE_ROWS:
-        raise DataError(
-            f"{len(train_rows)} rows can be trained on at a max length of {length}, and {MIN_USABLE_ROWS} are needed. "
-            "Raise max length, or take other data."
-        )
+    check_enough(train_rows, work.settings)
     left_out = {k: v for k, v in {**data.left_out_counts(), **dict(counts + held_counts)}.items() if v}
     return train_rows, held_rows, left_out
 

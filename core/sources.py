@@ -47,6 +47,17 @@ def local_file(source: str) -> Path | None:
     return path if path and path.is_file() else None
 
 
+def local_files(source: str) -> list[Path]:
+    """Every local file among what `source` joins."""
+    found = (local_file(name) for name, _ in _parts(source))
+    return [path for path in found if path]
+
+
+def is_on_hub(source: str) -> bool:
+    """Whether reading any part of it asks the Hub."""
+    return any(_hub_id(name) for name, _ in _parts(source))
+
+
 def _parts(source: str) -> list[tuple[str, int | None]]:
     # A file's name may hold '+' and '@' too.
     whole = _part(source)
@@ -63,13 +74,18 @@ def _read(name: str, most: int, token: str) -> Iterator[Row | LeftOut]:
         return read_file(STARTER_FILE)
     if _exists(name):
         return read_file(Path(name).expanduser())
-    hub_id = None if name.startswith(".") or name.lower().endswith(FILE_SUFFIXES) else HUB_ID.fullmatch(name)
-    if hub_id:
+    if hub_id := _hub_id(name):
         return read_hub(hub_id[1], hub_id[2] or "", most, token)
     raise DataError(
         f"There is no such file: {name[:200]!r}. Data is '{STARTER}', the path of a .jsonl file, or the owner/name "
         "of a data set on the Hub."
     )
+
+
+def _hub_id(name: str) -> re.Match[str] | None:
+    if name == STARTER or name.startswith(".") or name.lower().endswith(FILE_SUFFIXES) or _exists(name):
+        return None
+    return HUB_ID.fullmatch(name)
 
 
 def _exists(name: str) -> bool:

@@ -1,0 +1,257 @@
+"""The plan says what the run will do, and the cards what fits, before a byte is downloaded."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from core import catalogue, device, estimate, loader, paths, planning, runner
+from core.client import RunRequest
+from core.device import Device
+from core.errors import DataError, ModelError, SettingError
+from core.loader import ResidentModel
+from core.planning import Planner
+from core.runs import RunStatus
+from core.settings import Method, Settings, Size
+
+CPU = Device("cpu", torch.float32, "sdpa", "for tests")
+FAST = {"learning_rate": 1e-3, "epochs": 1, "batch_size": 4, "accumulation": 2, "lora_rank": 4, "max_length": 256}
+GIB = 1024**3
+
+
+@pytest.fixture
+def resident(tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> ResidentModel:
+    monkeypatch.setattr(loader, "release", lambda kind: None)
+    paths.ensure_home()
+    return ResidentModel(tiny_model_dir, CPU)
+
+
+def request(dataset: object, **changes) -> RunRequest:
+    settings = {**FAST, **changes.pop("settings", {})}
+    return RunRequest(**{"method": "dpo", "dataset": str(dataset), "settings": settings, **changes})
+
+
+# The plan and the run
+
+
+def mixed_file(folder: Path, longest: int = 60) -> Path:
+    """Rows of many lengths, some unusable, some that share a first turn."""
+    rows = []
+    for n in range(60):
+        question = f"\n\nHuman: Where is box {n % 55}?{' Think hard.' * (n % longest)}\n\nAssistant:"
+        rows.append({"chosen": f"{question} In room {n}.", "rejected": f"{question} Who knows where box {n} is?"})
+    rows[3]["rejected"] = rows[3]["chosen"]
+    path = folder / "mixed.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + "{not json\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "settings"),
+    [
+        ("dpo", {}, {}),
+        ("sft", {"limit": 30, "held_out": 5}, {"epochs": 2, "batch_size": 3}),
+        ("dpo", {"held_out": 0}, {"max_length": 320, "batch_size": 1}),
+    ],
+)
+def test_the_plan_is_what_the_run_then_does(resident, tmp_path, method, changes, settings):
+    asked = request(mixed_file(tmp_path), method=method, settings=settings, **changes)
+    plan = Planner().plan(resident, asked)
+    done = runner.execute(resident, runner.prepare(resident, asked).name, runner.Control())
+    assert done.status is RunStatus.FINISHED, done.reason
+    assert (plan.pairs, plan.held_out, plan.steps) == (done.result["pairs"], done.result["held_out"], done.steps)
+    assert {k: v for k, v in plan.left_out.items() if v} == done.result["left_out"]
+    assert sum(plan.left_out.values()) == done.result["num_left_out"] > 0
+    assert plan.batch == asked.settings["batch_size"] * 2
+    assert plan.duration_s > 0
+    assert plan.memory_bytes > resident.memory_bytes
+    assert plan.download_bytes == 0
+    for figure in (plan.pairs, plan.held_out, sum(plan.left_out.values()), plan.steps):
+        assert str(figure) in plan.sentence
+
+
+def test_the_plan_of_the_tiny_pairs_in_words(resident, pairs_file):
+    assert Planner().plan(resident, request(pairs_file)).sentence == (
+        "DPO on 30 pairs from pairs.jsonl, 10 held out, none left out. LoRA of rank 4, 4 steps of 8 pairs."
+    )
+
+
+def test_a_plan_refuses_what_the_run_would_refuse(resident, tmp_path, pairs_file):
+    short = tmp_path / "short.jsonl"
+    short.write_text("".join(pairs_file.read_text().splitlines(keepends=True)[:3]))
+    for asked, kind in [
+        (request(pairs_file, settings={"beta": 7}), SettingError),
+        (request(pairs_file, method="ppo"), SettingError),
+        (request(""), DataError),
+        (request(tmp_path / "gone.jsonl"), DataError),
+        (request(short), DataError),
+    ]:
+        with pytest.raises(kind) as planned:
+            Planner().plan(resident, asked)
+        with pytest.raises(kind) as started:
+            runner.prepare(resident, asked)
+        assert str(planned.value) == str(started.value)
+
+
+def test_rows_that_are_all_too_long_are_refused_before_the_start(resident, tmp_path):
+    question = "\n\nHuman: Where is the lamp? Think very hard before you answer that question.\n\nAssistant:"
+    rows = [{"chosen": f"{question} In room {n}.", "rejected": f"{question} Who knows {n}?"} for n in range(20)]
+    path = tmp_path / "long.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = request(path, settings={"max_length": 32}, held_out=0)
+    with pytest.raises(DataError) as error:
+        Planner().plan(resident, asked)
+    assert str(error.value) == (
+        "0 rows can be trained on at a max length of 32, and 8 are needed. Raise max length, or take other data."
+    )
+
+
+def test_a_plan_costs_its_data_only_once_and_sees_a_changed_file(resident, pairs_file, monkeypatch):
+    planner = Planner()
+    first = planner.plan(resident, request(pairs_file))
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "read_data", lambda *_: pytest.fail("read again"))
+        assert planner.plan(resident, request(pairs_file, settings={"epochs": 2})).steps == 2 * first.steps
+    pairs_file.write_text("".join(pairs_file.read_text().splitlines(keepends=True)[:20]))
+    assert planner.plan(resident, request(pairs_file)).pairs == 15
+
+
+def test_more_work_takes_longer_and_more_memory(resident, pairs_file):
+    planner = Planner()
+    plan = planner.plan(resident, request(pairs_file))
+    longer = planner.plan(resident, request(pairs_file, settings={"epochs": 3}))
+    wider = planner.plan(resident, request(pairs_file, settings={"batch_size": 16}))
+    saving = planner.plan(resident, request(pairs_file, settings={"batch_size": 16, "gradient_checkpointing": True}))
+    assert longer.duration_s > 1.5 * plan.duration_s
+    assert longer.memory_bytes == plan.memory_bytes
+    assert wider.memory_bytes > saving.memory_bytes > plan.memory_bytes
+
+
+@pytest.mark.parametrize(("source", "pairs"), [("starter@20", 15), ("{file}@20+starter@20", 30)])
+def test_parts_of_what_is_here_are_counted_exactly(resident, pairs_file, source, pairs):
+    asked = request(source.format(file=pairs_file), settings={"max_length": 2048})
+    plan = Planner().plan(resident, asked)
+    assert plan.pairs == pairs
+    assert len(runner.read_data(asked.dataset, asked).train) == pairs
+
+
+# Never a download
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        request("Anthropic/hh-rlhf:helpful-base@500+Anthropic/hh-rlhf:harmless-base@500"),
+        request("Anthropic/hh-rlhf", model=catalogue.MISTRAL),
+        request("starter", model=catalogue.MISTRAL),
+        request("starter", model="owner/some-model"),
+    ],
+)
+def test_a_preview_downloads_nothing(resident, looked_up_hosts, asked):
+    plan = Planner().plan(resident, asked)
+    assert looked_up_hosts == []
+    assert plan.sentence.startswith("DPO on up to 1,000 pairs from ")
+    assert plan.left_out == {}
+    is_mistral = asked.model == catalogue.MISTRAL
+    assert plan.download_bytes == (14_496_047_104 if is_mistral else 0)
+    assert (plan.memory_bytes or 0) > (14.5e9 if is_mistral else -1)
+
+
+def test_a_preview_of_no_model_is_a_sentence(resident):
+    with pytest.raises(ModelError, match="There is no model 'no such model'"):
+        Planner().plan(resident, request("starter", model="no such model"))
+
+
+def test_the_cards_download_nothing(looked_up_hosts):
+    paths.ensure_home()
+    cards = Planner().cards()
+    assert [card.name for card in cards] == [paths.STARTER_NAME, catalogue.MISTRAL]
+    assert [card.is_local for card in cards] == [False, False]
+    assert cards[1].sentence.startswith("A download of 14.5 GB. Training takes at least ")
+    assert looked_up_hosts == []
+
+
+def test_one_damaged_base_does_not_hide_the_others(tiny_model_dir):
+    paths.ensure_home()
+    for name in ("good", "bad"):
+        shutil.copytree(tiny_model_dir, paths.base_dir() / name)
+    (paths.base_dir() / "bad" / "model.safetensors").write_bytes(b"\xff" * 40)
+    cards = {card.name: card for card in Planner().cards()}
+    assert cards["good"].fit == "fits"
+    assert cards["good"].num_parameters > 0
+    assert cards["bad"].fit == "unknown"
+    assert cards["bad"].sentence == (
+        "model.safetensors is damaged: it is not a whole safetensors file. Download it again."
+    )
+
+
+# Mistral on Macs: the largest memory that a Mac of this size gives to its GPU, in GiB
+
+
+@pytest.mark.parametrize(("limit", "fit"), [(10.7, "won't fit"), (16, "tight"), (21.3, "fits"), (48, "fits")])
+def test_mistral_on_a_mac(monkeypatch, limit, fit):
+    paths.ensure_home()
+    monkeypatch.setattr(device, "best_kind", lambda: "mps")
+    monkeypatch.setattr(device, "self_test", lambda kind, dtype: set())
+    monkeypatch.setattr(device.platform, "mac_ver", lambda: ("15.0", ("", "", ""), "arm64"))
+    monkeypatch.setattr(device, "memory_limit", lambda kind: int(limit * GIB))
+    card = next(card for card in Planner().cards() if card.name == catalogue.MISTRAL)
+    assert card.fit == fit
+    needed = planning._base_needs(catalogue.MISTRAL)
+    assert 14.496e9 + 0.67e9 < needed < 16.5e9
+    assert card.sentence == (
+        f"A download of 14.5 GB. Training takes at least {needed / 1e9:.1f} GB of the {limit * GIB / 1e9:.1f} GB "
+        "there are."
+    )
+
+
+@pytest.fixture(scope="module")
+def mistral():
+    """Mistral-7B-Instruct-v0.3 by its published shapes, without a byte of weights."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    config = MistralConfig(
+        vocab_size=32768, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
+        num_key_value_heads=8, max_position_embeddings=32768, rope_theta=1e6, sliding_window=None,
+        tie_word_embeddings=False,
+    )  # fmt: skip
+    with torch.device("meta"):
+        return MistralForCausalLM(config)
+
+
+def test_mistrals_figures_are_those_of_its_shapes(mistral):
+    known = next(known for known in catalogue.KNOWN if known.name == catalogue.MISTRAL)
+    num_parameters = sum(p.numel() for p in mistral.parameters())
+    assert known.num_parameters == num_parameters == 7_248_023_552
+    assert known.size_bytes == pytest.approx(2 * num_parameters, rel=1e-4)
+    assert {k: mistral.config.to_dict()[k] for k in planning.MISTRAL_SHAPE} == planning.MISTRAL_SHAPE
+
+
+def test_a_lora_on_all_linear_layers_of_mistral(mistral):
+    resident = ResidentModel.__new__(ResidentModel)
+    resident._shapes = loader._linear_shapes(mistral)
+    settings = Settings.of(Method.DPO, Size.LARGE)
+    assert (settings.lora_rank, settings.target_modules) == (16, "all-linear")
+    assert runner.num_trainable(resident, settings) == 41_943_040
+    attention = dataclasses.replace(settings, target_modules="attention")
+    assert runner.num_trainable(resident, attention) == 13_631_488
+
+
+def test_mistrals_memory_follows_the_published_arithmetic(mistral):
+    shape = estimate.Shape.of(mistral.config, 7_248_023_552, 2)
+    settings = Settings.of(Method.DPO, Size.LARGE, {"gradient_checkpointing": True})
+
+    def needed(longest: int, rows: int, is_saving: bool) -> int:
+        chosen = dataclasses.replace(settings, gradient_checkpointing=is_saving)
+        return estimate.peak_bytes(shape, chosen, 41_943_040, longest, rows, "mps")
+
+    weights = 14_496_047_104 + 671_088_640
+    plain = needed(512, 2, False) - needed(256, 2, False)
+    assert plain / 512 == pytest.approx(7e6, rel=0.1), "about 7 MB a token without checkpointing"
+    assert needed(512, 2, True) - weights == pytest.approx(0.6e9, rel=0.7), "about 0.6 GB a pair with it"
+    assert needed(512, 4, False) < 48 * GIB, "2 pairs of 512 without checkpointing on 64 GB"
+    assert needed(512, 8, True) < 48 * GIB, "4 with it"
+    assert needed(512, 4, True) < 21.3 * GIB, "2 pairs of 512 with it on 32 GB"
