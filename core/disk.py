@@ -17,17 +17,15 @@ REASONS = {
 }
 # safetensors keeps the system's number in its text, torch.save none at all.
 NUMBER = re.compile(r"\(os error (\d+)\)")
-TORCH_SAVE = ("inline_container.cc", "PytorchStreamWriter")
+UNKNOWN = "The disk is full or cannot be written"
+TORCH_SAVE = ("inline_container.cc", "PytorchStreamWriter", "iostream error")
 
 
 def reason(error: BaseException) -> str:
     """The start of a sentence for the user; empty where the error is none of the disk's."""
-    number = error.errno if isinstance(error, OSError) else _number(str(error))
-    return "" if number is None else REASONS.get(number, "")
-
-
-def _number(text: str) -> int | None:
-    found = NUMBER.search(text)
+    if isinstance(error, OSError):
+        return REASONS.get(error.errno or 0, "")
+    found = NUMBER.search(str(error))
     if found:
-        return int(found[1])
-    return errno.ENOSPC if any(word in text for word in TORCH_SAVE) else None
+        return REASONS.get(int(found[1]), "")
+    return UNKNOWN if any(word in str(error) for word in TORCH_SAVE) else ""

@@ -34,6 +34,7 @@ from core.errors import BusyError, Cancelled, OutOfMemory, PlaygroundError, Requ
 from core.loader import ResidentModel
 from core.planning import Planner
 from core.redact import api_key
+from core.runs import RunStatus
 from core.settings import Decoding
 
 log = logging.getLogger(__name__)
@@ -251,10 +252,12 @@ class Engine:
     def resume_run(self, request: Request) -> None:
         self._refuse_second_run()
         name = request.args["name"]
-        runner.check_resumable(name)
+        run = runner.check_resumable(name)
         model = str(runs.read_config(paths.run_dir(name) / "run.yaml").get("model", ""))
         self._choose_base(request.number, model)
         runner.read_work(self.loaded(), paths.run_dir(name))
+        # Whoever asked looks at the run next, and must not find its last end there.
+        runs.write(run, status=RunStatus.QUEUED, reason="")
         self.send(request.number, EventKind.RESULT, None)
         self._execute(name, is_resumed=True)
 
