@@ -165,7 +165,8 @@ def outcome_words(run: Run) -> str:
         return "The result appears here when the run is done."
     lines = [ending_words(run)]
     if run.result:
-        lines += [accuracy_words(run.result), trait_words(run.result), cost_words(run.result)]
+        told = (trait_words, accuracy_words, reward_words, cost_words)
+        lines += [words(run.result) for words in told]
     return "\n\n".join(line for line in lines if line)
 
 
@@ -179,13 +180,22 @@ def ending_words(run: Run) -> str:
 
 
 def verdict_words(result: Mapping[str, Any]) -> str:
-    """The headline: whether held-out pairs show that anything was learned."""
+    """The headline: whether what was held out shows that anything was learned."""
     p, base, tuned = (result.get(k) for k in ("mcnemar_p", "preference_accuracy_base", "preference_accuracy_tuned"))
-    if p is None or base is None or tuned is None:
+    is_known = p is not None and base is not None and tuned is not None
+    if is_known and p < SMALL_P and tuned < base:
+        return "It got worse on held-out pairs."
+    if shows_trait(result.get("trait") or {}):
+        return "It learned: on prompts that it never saw, its responses now show the trait."
+    if not is_known:
         return "Done. Nothing was held out, so compare the responses yourself."
     if p >= SMALL_P:
         return "Done. On held-out pairs no difference to base is shown."
-    return "It learned: it now tells more held-out pairs apart." if tuned > base else "It got worse on held-out pairs."
+    return "It learned: it now tells more held-out pairs apart."
+
+
+def shows_trait(trait: Mapping[str, Any]) -> bool:
+    return trait.get("p") is not None and trait["p"] < SMALL_P and trait["tuned"] > trait["base"]
 
 
 def accuracy_words(result: Mapping[str, Any]) -> str:
@@ -195,7 +205,28 @@ def accuracy_words(result: Mapping[str, Any]) -> str:
     tuned, base = (_share(result[k], n) for k in ("tuned_k", "base_k"))
     return (
         f"Held-out accuracy **{tuned}**, base {base}, on {count(n, 'pair')}: how often the chosen reply is the "
-        f"likelier one. McNemar's exact test: {p_words(result['mcnemar_p'])}."
+        f"likelier one. McNemar's exact test: {p_words(result['mcnemar_p'])}.{per_token_words(result, n)}"
+    )
+
+
+def per_token_words(result: Mapping[str, Any], n: int) -> str:
+    """The same by the token, so that a reply is not the likelier one for being short."""
+    figures = result.get("per_token")
+    if not figures:
+        return ""
+    tuned, base = (_share(figures[k], n) for k in ("tuned_k", "base_k"))
+    return f" By the token: {tuned}, base {base}, {p_words(figures['mcnemar_p'])}."
+
+
+def reward_words(result: Mapping[str, Any]) -> str:
+    """How far the run has moved the two replies of held-out pairs apart."""
+    accuracy, margin = result.get("held_out_reward_accuracy"), result.get("held_out_reward_margin")
+    if accuracy is None or margin is None:
+        return ""
+    moved = round(accuracy * result["held_out"])
+    return (
+        f"It moved towards the chosen reply on {moved} of {count(result['held_out'], 'held-out pair')} "
+        f"(mean reward margin {margin:.2f})."
     )
 
 

@@ -122,22 +122,33 @@ def test_short_memory_is_said_before_it_is_felt(fit, words):
 
 def test_a_finished_run_says_what_was_learned_with_its_doubt():
     assert run_views.outcome_words(DONE) == (
-        "**It learned: it now tells more held-out pairs apart.**\n\n"
+        "**It learned: on prompts that it never saw, its responses now show the trait.**\n\n"
+        "Ends with exactly one next step: base **3 of 40**, tuned **29 of 40**, exact p < 0.001.\n\n"
         "Held-out accuracy **0.85 (0.71 to 0.93)**, base 0.55 (0.40 to 0.69), on 40 pairs: how often the chosen reply "
         "is the likelier one. McNemar's exact test: p = 0.004.\n\n"
-        "Ends with exactly one next step: base **3 of 40**, tuned **29 of 40**, exact p < 0.001.\n\n"
         "Trained in 4 min, at most 2.1 GB of memory."
     )
+
+
+def test_held_out_figures_come_by_the_token_and_by_the_reward_too():
+    per_token = {"base_k": 0, "tuned_k": 12, "mcnemar_p": 0.0004}
+    more = {"per_token": per_token, "held_out_reward_accuracy": 0.95, "held_out_reward_margin": 8.17}
+    words = run_views.outcome_words(replace(DONE, result=RESULT | more))
+    assert "By the token: 0.30 (0.18 to 0.45), base 0.00 (0.00 to 0.09), p < 0.001." in words
+    assert "It moved towards the chosen reply on 38 of 40 held-out pairs (mean reward margin 8.17)." in words
 
 
 @pytest.mark.parametrize(("change", "headline"), [
     ({"mcnemar_p": 0.2}, "Done. On held-out pairs no difference to base is shown."),
     ({"preference_accuracy_tuned": 0.3}, "It got worse on held-out pairs."),
+    ({"trait": RESULT["trait"], "preference_accuracy_tuned": 0.3}, "It got worse on held-out pairs."),
+    ({"mcnemar_p": 0.004}, "It learned: it now tells more held-out pairs apart."),
     ({"preference_accuracy_base": None, "preference_accuracy_tuned": None, "mcnemar_p": None, "held_out": 0},
      "Done. Nothing was held out, so compare the responses yourself."),
 ])  # fmt: skip
 def test_the_headline_claims_no_more_than_is_shown(change, headline):
-    assert run_views.outcome_words(replace(DONE, result=RESULT | change)).startswith(f"**{headline}**")
+    result = RESULT | {"trait": None} | change
+    assert run_views.outcome_words(replace(DONE, result=result)).startswith(f"**{headline}**")
 
 
 def test_a_skipped_trait_count_is_said_and_an_absent_one_is_not():
