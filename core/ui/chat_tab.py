@@ -111,8 +111,13 @@ class ChatTab:
         )  # fmt: skip
         looked = [self.seen, *chosen]
         app.demo.load(self.view, looked, self.around, **QUIET)
-        self.timer.tick(self.view, looked, self.around, **QUIET)
-        gr.on([self.shown.input, self.adapter.input], self.view, looked, self.around, **QUIET)
+        gr.on(
+            [app.tabs.change, self.timer.tick, self.shown.input, self.adapter.input],
+            self.view,
+            looked,
+            self.around,
+            **QUIET,
+        )
 
     def arrive(self, adapter: str = "") -> Any:
         """The adapters as they are now, with `adapter` chosen where one is named; the rest follows by itself."""

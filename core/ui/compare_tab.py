@@ -80,7 +80,10 @@ class CompareTab:
             "outputs": self.shown, **QUIET,
         }  # fmt: skip
         app.demo.load(**look_again)
-        gr.on([self.timer.tick, setup.adapter.input, setup.mode.input, setup.num_prompts.change], **look_again)
+        gr.on(
+            [app.tabs.change, self.timer.tick, setup.adapter.input, setup.mode.input, setup.num_prompts.change],
+            **look_again,
+        )
         started = setup.start_button.click(
             self.start, [setup.adapter, setup.mode, setup.table, setup.known], inputs_kwargs=setup.sampling, **QUIET
         )

@@ -92,7 +92,7 @@ class TryPrompt:
         self.stop.click(self.halt, None, self.stop, **QUIET)
         look_again: dict[str, Any] = {"inputs": [self.seen, self.adapter], "outputs": self.shown, **QUIET}
         app.demo.load(self.view, **look_again)
-        gr.on([self.timer.tick, self.adapter.input], self.view, **look_again)
+        gr.on([app.tabs.change, self.timer.tick, self.adapter.input], self.view, **look_again)
 
     @shows_errors
     def view(self, seen: list[Any] | None, adapter: str | None) -> Any:

@@ -31,6 +31,8 @@ def talking_page(context: BrowserContext) -> Iterator[Talking]:
         page.goto(url)
         page.wait_for_selector("#engine strong")
         yield Talking(client, adapter, url, page)
-        page.close()
     finally:
+        # A page whose server goes away first complains of it.
+        for page in context.pages:
+            page.close()
         demo.close(verbose=False)

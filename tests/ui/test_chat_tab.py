@@ -255,5 +255,5 @@ def test_no_handler_stands_in_the_open_api(client: FakeTalker) -> None:
     tab = ChatTab(client)
     with gr.Blocks() as demo:
         tab.build()
-        tab.wire(SimpleNamespace(demo=demo, timer=gr.Timer(1), tabs=None))
+        tab.wire(SimpleNamespace(demo=demo, tabs=gr.Tabs()))
     assert demo.get_api_info() == {"named_endpoints": {}, "unnamed_endpoints": {}}
