@@ -12,13 +12,14 @@ from core import runs
 from core.client import EngineClient, EnginePhase
 from core.errors import PlaygroundError
 from core.recipes import RECIPES, Recipe
-from core.settings import DATA, TRAINING, Method, Size, size_of
+from core.settings import DATA, TRAINING, Method, Size, parse_method, size_of
 from core.ui import fields, views
 from core.ui.bases import Bases
 from core.ui.notices import shows_errors, title_of
 from core.ui.run_views import METHOD_NAMES, METHOD_NOTES, WONT_FIT, plan_words
 from core.ui.train_form import PARTS, SOURCE_NOTES, DataSource, TrainForm
 
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 START = "Start training"
 START_ANYWAY = "Start, though it won't fit"
 # A longer reason stands on the card, and the button names its kind.
@@ -44,6 +45,8 @@ class ConfigurePanel:
                 self._build_card()
                 self._build_recipes()
         self.fields: dict[str, Component] = data | method
+        # Method and size that the settings were last set for: what was turned since stays until one changes.
+        self.seated = gr.State(f"{Method.DPO} {Size.SMALL}")
         self.seats: list[Component] = [self.method_note, *(self.fields[name] for name in TRAINING)]
         self.outputs: list[Component] = [self.card, self.start]
 
@@ -105,19 +108,16 @@ class ConfigurePanel:
 
     def wire(self, world: gr.State) -> None:
         """The plan follows every change of the form, and of `world`: what engine and runs are doing."""
-        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        plan: dict[str, Any] = {"fn": self.plan, "inputs_kwargs": self.fields, "outputs": self.outputs} | quiet
-        plain = [f for name, f in self.fields.items() if name not in ("model", "method")]
+        plan: dict[str, Any] = {"fn": self.plan, "inputs_kwargs": self.fields, "outputs": self.outputs, **QUIET}
+        plain = [field for name, field in self.fields.items() if name not in ("model", "method")]
         gr.on(fields.settled(plain), trigger_mode="always_last", **plan)
         world.change(**plan)
-        self.source.change(self.show_source, self.source, [self.note, *self.by_source.values()], **quiet)
-        gr.on(
-            fields.settled([self.model, self.method]), self.reseat, [self.method, self.model], self.seats, **quiet
-        ).then(**plan)
+        self.source.change(self.show_source, self.source, [self.note, *self.by_source.values()], **QUIET)
+        gr.on([self.model.change, self.method.change], self.reseat, [self.method, self.model, self.seated],
+              [self.seated, *self.seats], **QUIET).then(**plan)  # fmt: skip
         for recipe, button in self.recipes:
-            button.click(_Filler(self, recipe).fill, None, [self.method_note, *self.fields.values()], **quiet).then(
-                **plan
-            )
+            filled = [self.seated, self.method_note, *self.fields.values()]
+            button.click(_Filler(self, recipe).fill, None, filled, **QUIET).then(**plan)
 
     # --- handlers -----------------------------------------------------------------------------------------
 
@@ -142,31 +142,38 @@ class ConfigurePanel:
         return plan_words(plan, data_words(form)), START_ANYWAY if plan.fit == WONT_FIT else START
 
     @shows_errors
-    def reseat(self, method: str, model: str) -> Any:
-        """The defaults of this method for a base of this size."""
-        return [METHOD_NOTES[Method(method)], *fields.reseated(method, self.size(model)).values()]
+    def reseat(self, method: str, model: str, seated: str) -> Any:
+        """The defaults of this method for a base of this size, unless they are what the form has been set to."""
+        if (seat := self.seat(method, model)) == seated:
+            return gr.skip()
+        return [seat, METHOD_NOTES[parse_method(method)], *fields.reseated(method, self.size(model)).values()]
+
+    def seat(self, method: str, model: str) -> str:
+        return f"{method} {self.size(model)}"
 
     @shows_errors
     def show_source(self, source: str) -> Any:
         return [SOURCE_NOTES[DataSource(source)], *(gr.update(visible=s == source) for s in self.by_source)]
 
     def filled(self, recipe: Recipe) -> list[Any]:
-        """The method's note and every field, as the recipe wants them."""
+        """What the form is set to, the method's note and every field, as the recipe wants them."""
         form = TrainForm.showing(recipe.request)
         model = form.model or self.client.state().base
         values: dict[str, Any] = fields.reseated(form.method, self.size(model), form.settings)
         values |= {name: vars(form)[name] for name in self.fields if name not in values}
         values |= {"model": model, "held_out": "" if form.held_out is None else str(form.held_out)}
-        return [METHOD_NOTES[Method(form.method)], *(values[name] for name in self.fields)]
+        return [self.seat(form.method, model), METHOD_NOTES[Method(form.method)], *(values[n] for n in self.fields)]
 
     def begin(self, **form: Any) -> str:
         """Start what the form says; the run's name."""
         return self.client.start_run(TrainForm.of(**form).request())
 
     def size(self, model: str) -> Size:
+        """The model's size as far as it is known; a model from elsewhere is taken to be large."""
         known = {base.name: base.num_parameters for base in self.bases.known()}
         state = self.client.state()
-        return size_of(known.get(model) or (state.num_parameters if model == state.base else 0))
+        parameters = known.get(model) or (state.num_parameters if model == state.base else 0)
+        return size_of(parameters) if parameters or not model else Size.LARGE
 
 
 class _Filler:

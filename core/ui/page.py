@@ -8,16 +8,15 @@ from typing import Any, Protocol
 import gradio as gr
 from gradio.components import Component
 
-from core.client import EngineClient
+from core import runs
+from core.client import EngineClient, EnginePhase
 from core.ui import views
 from core.ui.chat_tab import ChatTab
 from core.ui.compare_tab import CompareTab
 from core.ui.notices import shows_errors
-from core.ui.parts import Part, changes, components
-from core.ui.run_panel import newest_run
+from core.ui.parts import BUSY_S, IDLE_S, Part, changes, components
 from core.ui.train_tab import TrainTab
 
-LOOK_EVERY_S = 1.0
 # Uploads are looked through once an hour, and dropped after a day.
 LOOKED_AT_AND_KEPT_S = (3600, 24 * 3600)
 TITLE = "Preference Playground"
@@ -36,6 +35,8 @@ TOGGLE = """() => {
   localStorage.setItem("playground-theme", isDark ? "dark" : "light");
 }"""
 
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
 
 class Tab(Protocol):
     """`arrivals` are the components that `arrive` updates when the tab is opened; with an adapter's name it
@@ -49,11 +50,14 @@ class Tab(Protocol):
 
 
 class Page:
-    """`tabs`, `timer` and `demo` are for the tabs to hang their events on, in `wire`."""
+    """Header and Train are one view, of which `look` makes an event; the other tabs look for themselves.
+
+    `tabs` and `demo` are for the tabs to hang their events on, in `wire`.
+    """
 
     demo: gr.Blocks
     tabs: gr.Tabs
-    timer: gr.Timer
+    look: dict[str, Any]
 
     def __init__(self, client: EngineClient) -> None:
         self.client = client
@@ -66,7 +70,7 @@ class Page:
             title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=LOOKED_AT_AND_KEPT_S
         ) as self.demo:
             self._build_header()
-            self.timer = gr.Timer(LOOK_EVERY_S)
+            self.timer = gr.Timer(BUSY_S)
             with gr.Tabs(selected="train", elem_id="tabs") as self.tabs:
                 with gr.Tab("Train", id="train"):
                     self.train.build()
@@ -93,44 +97,50 @@ class Page:
             self.toggle = gr.Button("◐ Light or dark", size="sm", elem_id="toggle", min_width=120, scale=0)
         self.engine = gr.Markdown(views.STARTING, elem_id="engine")
         self.seen = gr.State(None)
-        self.parts = [
+        self.header = [
             Part(self.model, lambda value: gr.update(choices=value[0], value=value[1])),
             Part(self.engine, lambda value: value),
             Part(self.chip, lambda value: gr.update(value=value[0], interactive=value[1])),
         ]
 
     def _wire(self) -> None:
-        outputs = components(self.seen, self.parts)
-        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        self.demo.load(self.view, self.seen, outputs, **quiet)
-        self.timer.tick(self.view, self.seen, outputs, **quiet)
-        self.model.input(self.use_model, self.model, None, **quiet).then(self.view_anew, None, outputs, **quiet)
+        self.parts = [*self.header, Part(self.timer, lambda value: gr.update(value=value)), *self.train.parts]
+        self.look = {
+            "fn": self.view, "inputs": [self.seen, self.train.chosen], "outputs": components(self.seen, self.parts),
+            **QUIET,
+        }  # fmt: skip
+        gr.on([self.demo.load, self.timer.tick], **self.look)
+        chosen = self.model.input(self.use_model, self.model, None, **QUIET)
+        chosen.then(self.resident, None, self.model, **QUIET).then(**self.look)
         self.toggle.click(None, js=TOGGLE, api_visibility="private")
         self.train.wire(self)
-        self.chip.click(self.train.show_run, None, [self.tabs, self.train.inner, self.train.chosen], **quiet).then(
-            self.train.view,
-            [self.train.seen, self.train.chosen],
-            components(self.train.seen, self.train.parts),
-            **quiet,
-        )
         led_to: tuple[Tab, ...] = (self.compare, self.chat)
         for opened, tab in zip(self._opened, led_to, strict=True):
-            opened.select(tab.arrive, None, tab.arrivals, **quiet)
+            opened.select(tab.arrive, None, tab.arrivals, **QUIET)
             tab.wire(self)
 
     @shows_errors
-    def view(self, seen: list[Any] | None) -> Any:
-        """The header as things stand; only what this session has not seen."""
-        state = self.client.state()
-        bases = views.base_choices(self.train.bases.known(), state)
-        return changes(self.parts, [bases, views.engine_line(state), views.run_chip(newest_run())], seen)
+    def view(self, seen: list[Any] | None, chosen: str) -> Any:
+        """Header and Train as things stand; only what this session has not seen."""
+        return changes(self.parts, self.values(chosen), seen)
 
-    def view_anew(self) -> Any:
-        return self.view(None)
+    def values(self, chosen: str) -> list[Any]:
+        state, past = self.client.state(), runs.list_runs()
+        bases = views.base_choices(self.train.bases.known(), state)
+        newest = views.newest(past)
+        is_busy = state.phase is not EnginePhase.READY or (newest is not None and newest.is_alive)
+        return [
+            bases, views.engine_line(state), views.run_chip(newest), BUSY_S if is_busy else IDLE_S,
+            *self.train.values(state, bases, past, chosen),
+        ]  # fmt: skip
 
     @shows_errors
     def use_model(self, name: str) -> None:
         self.client.load_base(name)
+
+    def resident(self) -> str:
+        """The base that is in force, whatever was asked for."""
+        return self.client.state().base
 
     def open_compare(self) -> Any:
         return gr.Tabs(selected="compare")

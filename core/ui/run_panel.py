@@ -3,12 +3,10 @@
 Shows what stands on disk, so that a reload, a second tab or another day shows the same.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 import pandas as pd
-from gradio.components import Component
 
 from core import runs
 from core.client import EngineClient
@@ -17,6 +15,7 @@ from core.ui import run_views
 from core.ui.notices import empty, shows_errors
 from core.ui.parts import Part
 
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 NO_RUN = empty("No run yet.", "Choose data under Configure and press Start training: on the starter data it takes "
                "a few minutes.")  # fmt: skip
 STOPPING = "It stops after this step, and what is trained is kept."
@@ -74,23 +73,21 @@ class RunPanel:
             *(Part(plot, _plotted) for plot in self.plots),
         ]
 
-    def values(self, chosen: str) -> list[Any]:
-        """What the parts are to show of the run of that name, or of the newest where it is empty."""
-        run = runs.read_run(chosen) if chosen else newest_run()
+    def values(self, run: Run | None) -> list[Any]:
+        """What the parts are to show of the run."""
         if run is None:
             return ["", NO_RUN, "", "", run_views.bar(0), "", *[False] * 7, *[(True, [])] * len(self.plots)]
         words = [run.name, run_views.run_title(run), run_views.run_line(run), run_views.phase_chips(run),
                  run_views.bar(run_views.run_share(run)), run_views.outcome_words(run)]  # fmt: skip
         return [*words, *offered(run, runs.list_adapters()), *curves(run)]
 
-    def wire(self, view: Callable[..., Any], inputs: list[Component], outputs: list[Component]) -> None:
+    def wire(self, look: dict[str, Any]) -> None:
         """Every button is followed by the same view that the timer shows."""
-        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         acts = ((self.pause, self.pause_run), (self.go_on, self.go_on_run), (self.stop, self.stop_run),
                 (self.skip, self.skip_trait_count))  # fmt: skip
         for button, act in acts:
-            button.click(act, None, None, **quiet).then(view, inputs, outputs, **quiet)
-        self.resume.click(self.resume_run, self.shown, None, **quiet).then(view, inputs, outputs, **quiet)
+            button.click(act, None, None, **QUIET).then(**look)
+        self.resume.click(self.resume_run, self.shown, None, **QUIET).then(**look)
 
     # --- handlers -----------------------------------------------------------------------------------------
 
@@ -114,11 +111,6 @@ class RunPanel:
     @shows_errors
     def resume_run(self, name: str) -> None:
         self.client.resume_run(name)
-
-
-def newest_run() -> Run | None:
-    """The run that goes on, or else the last one that did."""
-    return runs.current_run() or next(iter(runs.list_runs()), None)
 
 
 def offered(run: Run, adapters: list[str]) -> list[bool]:

@@ -181,7 +181,8 @@ def ending_words(run: Run) -> str:
 
 def verdict_words(result: Mapping[str, Any]) -> str:
     """The headline: whether what was held out shows that anything was learned."""
-    p, base, tuned = (result.get(k) for k in ("mcnemar_p", "preference_accuracy_base", "preference_accuracy_tuned"))
+    figures: list[Any] = [result.get(k) for k in ("mcnemar_p", "preference_accuracy_base", "preference_accuracy_tuned")]
+    p, base, tuned = figures
     is_known = p is not None and base is not None and tuned is not None
     if is_known and p < SMALL_P and tuned < base:
         return "It got worse on held-out pairs."

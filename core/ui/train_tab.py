@@ -1,27 +1,29 @@
 """The Train tab: what to train, how it goes, and what was trained before.
 
-Puts its three parts together. One view, made from disk and the engine's state, feeds the buttons, the
-timer and a fresh page alike; nothing about a run is kept in the page.
+Puts its three parts together. The page's one view, made from disk and the engine's state, feeds the
+buttons, the timer and a fresh page alike; nothing about a run is kept in the page.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-from gradio.components import Component
 
 from core import runs
-from core.client import EngineClient
+from core.client import EngineClient, EngineState
+from core.runs import Run
 from core.ui import run_views, views
 from core.ui.bases import Bases
 from core.ui.configure_panel import ConfigurePanel
 from core.ui.notices import empty, shows_errors
-from core.ui.parts import Part, changes, components
+from core.ui.parts import Part
 from core.ui.run_panel import RunPanel
 
 if TYPE_CHECKING:
     from core.ui.page import Page
 
 
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 NO_HISTORY = empty("Nothing trained yet.", "Every run is listed here, with its figures, as soon as it begins.")
 HISTORY_NOTE = "Choose a row to look at the run again, or to resume it."
 
@@ -44,7 +46,6 @@ class TrainTab:
         # The run that this session looks at; empty for the newest.
         self.chosen = gr.State("")
         self.world = gr.State("")
-        self.seen = gr.State(None)
         self.parts = [
             Part(self.configure.model, lambda value: gr.update(choices=value[0], value=value[1])),
             Part(self.history_note, lambda value: value),
@@ -64,37 +65,30 @@ class TrainTab:
             )  # fmt: skip
 
     def wire(self, app: "Page") -> None:
-        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        inputs: list[Component] = [self.seen, self.chosen]
-        outputs = components(self.seen, self.parts)
-        app.demo.load(self.view, inputs, outputs, **quiet)
-        app.timer.tick(self.view, inputs, outputs, **quiet)
         self.configure.wire(self.world)
-        self.run.wire(self.view, inputs, outputs)
-        self.configure.start.click(
-            self.start, inputs_kwargs=self.configure.fields, outputs=[self.inner, self.chosen], **quiet
-        ).then(self.view, inputs, outputs, **quiet)
-        self.history.select(self.open_run, None, [self.inner, self.chosen], **quiet).then(
-            self.view, inputs, outputs, **quiet
+        self.run.wire(app.look)
+        leads = [self.inner, self.chosen]
+        self.configure.start.click(self.start, inputs_kwargs=self.configure.fields, outputs=leads, **QUIET).then(
+            **app.look
         )
+        self.history.select(self.open_run, None, leads, **QUIET).then(**app.look)
+        app.chip.click(self.show_run, None, [app.tabs, *leads], **QUIET).then(**app.look)
         jumps = ((self.run.compare, app.open_compare, app.compare), (self.run.chat, app.open_chat, app.chat))
         for button, jump, tab in jumps:
-            button.click(jump, None, app.tabs, **quiet).then(tab.arrive, self.run.shown, tab.arrivals, **quiet)
+            button.click(jump, None, app.tabs, **QUIET).then(tab.arrive, self.run.shown, tab.arrivals, **QUIET)
 
     # --- handlers -----------------------------------------------------------------------------------------
 
-    @shows_errors
-    def view(self, seen: list[Any] | None, chosen: str) -> Any:
-        """The tab as things stand; only what this session has not seen."""
-        return changes(self.parts, self.values(chosen), seen)
-
-    def values(self, chosen: str) -> list[Any]:
-        state, past = self.client.state(), runs.list_runs()
-        bases = views.base_choices(self.bases.known(), state)
-        note = HISTORY_NOTE if past else NO_HISTORY
-        alive = runs.current_run()
-        world = f"{state.phase} {state.base} {alive.name if alive else ''}"
-        return [bases, note, run_views.history_rows(past), *self.run.values(chosen), world]
+    def values(
+        self, state: EngineState, bases: tuple[list[tuple[str, str]], str], past: Sequence[Run], chosen: str
+    ) -> list[Any]:
+        """What the parts are to show, of the run `chosen` or of the newest of the `past` ones."""
+        run = runs.read_run(chosen) if chosen else views.newest(past)
+        alive = next((run.name for run in past if run.is_alive), "")
+        return [
+            bases, HISTORY_NOTE if past else NO_HISTORY, run_views.history_rows(past), *self.run.values(run),
+            f"{state.phase} {state.base} {alive}",
+        ]  # fmt: skip
 
     @shows_errors
     def start(self, **form: Any) -> Any:

@@ -5,7 +5,7 @@ Pure: no gradio, no clock, no disk. Texts that came from elsewhere (names, reaso
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from core.client import BaseCard, EnginePhase, EngineState
 from core.paths import STARTER_NAME
@@ -78,6 +78,11 @@ MARKS = {
     RunStatus.QUEUED: "○", RunStatus.RUNNING: "●", RunStatus.PAUSED: "Ⅱ", RunStatus.FINISHED: "✓",
     RunStatus.STOPPED: "■", RunStatus.INTERRUPTED: "✕", RunStatus.FAILED: "✕",
 }  # fmt: skip
+
+
+def newest(past: Sequence[Run]) -> Run | None:
+    """The run that goes on, or else the first of the list, which is the last that did."""
+    return next((run for run in past if run.is_alive), past[0] if past else None)
 
 
 def run_chip(run: Run | None) -> tuple[str, bool]:

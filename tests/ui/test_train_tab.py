@@ -10,6 +10,7 @@ from core.recipes import RECIPES
 from core.runs import RunStatus
 from core.ui import notices
 from core.ui.page import Page
+from core.ui.parts import BUSY_S, IDLE_S
 from core.ui.run_panel import NO_RUN
 from tests.ui.fake_client import MISTRAL, READY, FakeClient
 
@@ -45,9 +46,14 @@ def noticed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def shown(page: Page, chosen: str = "") -> dict[str, object]:
     """What a page that has seen nothing yet is sent, by the component's id."""
-    tab = page.train
-    updates = tab.view(None, chosen)[1:]
-    return {part.component.elem_id: update for part, update in zip(tab.parts, updates, strict=True)}
+    return {part.component.elem_id: update
+            for part, update in zip(page.parts, page.view(None, chosen)[1:], strict=True)}  # fmt: skip
+
+
+def pace(page: Page) -> float:
+    """Seconds between two looks of a page that has seen nothing yet."""
+    updates = zip(page.parts, page.view(None, "")[1:], strict=True)
+    return next(update["value"] for part, update in updates if part.component is page.timer)
 
 
 def is_skip(update: object) -> bool:
@@ -140,7 +146,7 @@ def test_stop_iteration_in_a_streaming_handler_is_said(noticed):
 
 def test_changing_the_method_reseats_its_defaults_and_hides_what_it_does_not_use(page):
     tab = page.train.configure
-    note, *updates = tab.reseat("sft", READY.base)
+    _, note, *updates = tab.reseat("sft", READY.base, "dpo small")
     names = [field.elem_id.removeprefix("setting-") for field in tab.seats[1:]]
     by_name = dict(zip(names, updates, strict=True))
     assert note.startswith("Supervised fine-tuning")
@@ -149,14 +155,20 @@ def test_changing_the_method_reseats_its_defaults_and_hides_what_it_does_not_use
 
 
 def test_a_large_base_gets_smaller_steps(page):
-    (*_,) = updates = page.train.configure.reseat("dpo", MISTRAL.name)
-    assert updates[1]["value"] == "1e-5"
+    _, _, learning_rate, *_ = page.train.configure.reseat("dpo", MISTRAL.name, "dpo small")
+    assert learning_rate["value"] == "1e-5"
+    assert page.train.configure.reseat("dpo", "owner/unknown", "dpo small")[0] == "dpo large"
+
+
+def test_what_was_turned_stays_until_method_or_size_changes(page):
+    assert is_skip(page.train.configure.reseat("dpo", READY.base, "dpo small"))
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
 def test_a_recipe_only_fills_in_the_form(page, client, recipe):
     tab = page.train.configure
-    _, *values = tab.filled(recipe)
+    seated, _, *values = tab.filled(recipe)
+    assert is_skip(tab.reseat(recipe.request.method, MISTRAL.name, seated))
     filled = {name: value["value"] if isinstance(value, dict) else value
               for name, value in zip(tab.fields, values, strict=True)}  # fmt: skip
     assert client.asked == []
@@ -191,12 +203,23 @@ def test_a_reload_or_a_second_tab_finds_the_run_as_it_stands(page, client, form)
 
 def test_only_what_changed_is_sent_again(page, form):
     run = train(page, form, step=1)
-    seen = page.train.view(None, "")[0]
-    assert all(is_skip(update) for update in page.train.view(seen, "")[1:])
+    seen = page.view(None, "")[0]
+    assert all(is_skip(update) for update in page.view(seen, "")[1:])
     runs.write(run, step=2)
-    sent = [part.component.elem_id for part, update in zip(page.train.parts, page.train.view(seen, "")[1:], strict=True)
+    sent = [part.component.elem_id for part, update in zip(page.parts, page.view(seen, "")[1:], strict=True)
             if not is_skip(update)]  # fmt: skip
-    assert set(sent) == {"run-line", "run-bar", "history"}
+    assert set(sent) == {"chip", "run-line", "run-bar", "history"}
+
+
+def test_the_page_looks_often_only_while_something_moves(page, client, form):
+    assert pace(page) == IDLE_S
+    train(page, form)
+    assert pace(page) == BUSY_S
+
+
+def test_a_starting_engine_is_looked_at_often(page, client):
+    client.now = EngineState(phase=EnginePhase.LOADING)
+    assert pace(page) == BUSY_S
 
 
 def test_a_run_whose_process_is_gone_is_shown_as_interrupted_with_resume(page, client, form):
