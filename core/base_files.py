@@ -72,7 +72,10 @@ def load(folder: Path, device: Device) -> tuple[Any, Any]:
     model.requires_grad_(False)
     model.set_attn_implementation(device.attention)
     # What the model brings fills every gap in a request's own: repetition penalties, banned words and more.
-    model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
+    own = model.generation_config
+    model.generation_config = GenerationConfig(
+        bos_token_id=own.bos_token_id, eos_token_id=own.eos_token_id, pad_token_id=own.pad_token_id
+    )
     return model, tokenizer
 
 

@@ -33,6 +33,10 @@ class AdapterError(RequestError):
     """The adapter is missing, damaged, or belongs to another base."""
 
 
+class InertAdapter(AdapterError):
+    """The adapter changes nothing that the base says."""
+
+
 class BusyError(RequestError):
     """Something else is going on that excludes this."""
 

@@ -19,7 +19,7 @@ from core import adapters, base_files, fingerprint
 from core.adapters import Adapter
 from core.chat_template import ChatTemplate
 from core.device import Device, own_randomness, release
-from core.errors import AdapterError, ModelError, PlaygroundError
+from core.errors import AdapterError, InertAdapter, ModelError, PlaygroundError
 from core.settings import Settings
 
 BASE = "base"
@@ -167,7 +167,7 @@ class ResidentModel:
             self._attached[name] = new
             self.prove_base()
             if torch.equal(self._probe_logits(name), self._probe_logits(BASE)):
-                raise AdapterError(f"The adapter '{name}' changes nothing: it answers exactly as the base does.")
+                raise InertAdapter(f"The adapter '{name}' changes nothing: it answers exactly as the base does.")
             undo.pop_all()
         if old:
             self._remove(old.internal)

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from core import adapters, checkpoints, disk, evaluate, paths, preferences, runs, trainer
 from core.client import RunRequest
 from core.device import MemoryWatch, is_out_of_memory
-from core.errors import AdapterError, Cancelled, DataError, ModelError, PlaygroundError, RequestError
+from core.errors import AdapterError, Cancelled, DataError, InertAdapter, ModelError, PlaygroundError, RequestError
 from core.evaluate import PairLogps
 from core.loader import BASE, ResidentModel
 from core.preferences import PreferenceData
@@ -286,7 +286,12 @@ def _run(resident: ResidentModel, reporter: _Reporter, is_resumed: bool) -> dict
     reporter.phase(Phase.SAVING)
     adapters.write(resident.peft, folder / "adapter", _provenance(work, name), model_card(work, name))
     resident.close_policy()
-    resident.attach(name)
+    try:
+        resident.attach(name)
+    except InertAdapter:
+        # Warm-up begins at a learning rate of 0, so a stop in the first step has nothing learnt to show.
+        if not reporter.control.is_stopping:
+            raise
     result = {
         "pairs": len(train_rows), "num_left_out": sum(left_out.values()), "left_out": left_out,
         "train_s": round(train_s, 1), **_last_row(name),

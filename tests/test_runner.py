@@ -113,6 +113,22 @@ def test_a_stopped_run_goes_on_to_the_same_bits_and_touches_no_other_adapter(res
     assert same(weights(whole.name), before)
 
 
+@pytest.mark.parametrize("method", ["sft", "dpo"])
+def test_a_stop_in_the_first_step_is_a_stop_though_nothing_is_learnt_yet(resident, pairs_file, method):
+    def stop_at_once() -> None:
+        control.is_stopping = control.is_stopping or runs.list_runs()[0].phase == runs.Phase.TRAINING
+
+    control = runner.Control(serve=stop_at_once)
+    # The warm-up's first step has a learning rate of 0.
+    stopped = run(resident, request(pairs_file, method), control)
+    assert (stopped.status, stopped.reason, stopped.step) == (RunStatus.STOPPED, "", 1)
+    assert stopped.name in runs.list_adapters()
+    assert stopped.name not in resident.adapters
+    resumed = runner.execute(resident, stopped.name, runner.Control(), is_resumed=True)
+    assert resumed.status is RunStatus.FINISHED, resumed.reason
+    assert resumed.name in resident.adapters
+
+
 def test_half_precision_leaves_the_base_alone_and_repeats_itself(tiny_model_dir, pairs_file):
     paths.ensure_home()
     half = ResidentModel(tiny_model_dir, Device("cpu", torch.bfloat16, "sdpa", "for tests"))
