@@ -24,6 +24,8 @@ UNLOADABLE = (
 ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 
 transformers_logging.disable_progress_bar()
+# What it warns of (pad tokens, generation flags) is decided here on purpose, or said as a sentence of ours.
+transformers_logging.set_verbosity_error()
 
 
 def check(folder: Path) -> dict[str, Any]:

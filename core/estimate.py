@@ -16,8 +16,9 @@ from core.token_rows import TokenPair
 
 # Of the rate of a bare matrix product, what a pass through a whole model reaches; measured on the starter model.
 EFFICIENCY = 0.45
-# Interpreter and libraries, where memory is counted by process.
-PROCESS_BYTES = 1_100_000_000
+# Interpreter and libraries, where memory is counted by process, and what the allocator keeps of its past.
+PROCESS_BYTES = 1_500_000_000
+ALLOCATOR_SLACK = 1.25
 ADAPTER_BYTES = 16  # float32: weight, gradient, two moments
 HEAD_CHUNK = 1024  # rows of logits that TRL's fused head holds at once
 TIGHT_ABOVE = 0.8
@@ -55,6 +56,8 @@ def peak_bytes(shape: Shape, settings: Settings, num_trainable: int, longest: in
         activations = tokens * (shape.num_layers * shape.hidden * shape.dtype_bytes + kept // shape.num_layers)
     else:
         activations = tokens * kept
+    if kind == "cpu":
+        activations = int(activations * ALLOCATOR_SLACK)
     head = 3 * min(HEAD_CHUNK, tokens) * shape.vocabulary * 4
     weights = shape.num_parameters * shape.dtype_bytes + num_trainable * ADAPTER_BYTES
     return weights + activations + head + (PROCESS_BYTES if kind == "cpu" else 0)

@@ -4,6 +4,7 @@ import argparse
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,9 @@ from core.recipes import RECIPES
 from core.redact import api_key
 from core.runs import Run, RunStatus
 from core.settings import DATA, TRAINING, Decoding
+
+# Libraries warn of their own future; a terminal is for what concerns the user.
+warnings.simplefilter("ignore")
 
 SAY_EVERY_S = 2.0
 RESUME = "Resume it with: python playground.py train --run {} --resume"
