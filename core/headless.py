@@ -5,17 +5,17 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from core import adapters, catalogue, device, generate, inspection, paths, runner, runs
 from core.client import Chunk, Response, RunRequest, Turn
-from core.compare import Comparison, read_prompts
+from core.compare import Comparison, Prompt, read_prompts
 from core.errors import PlaygroundError, RequestError
 from core.export import write_csv
-from core.judge import load_judge
+from core.judge import Judge, load_judge
 from core.loader import BASE, ResidentModel
 from core.messages import Conversation, Message, Role, ask
 from core.recipes import RECIPES
@@ -28,6 +28,7 @@ warnings.simplefilter("ignore")
 
 SAY_EVERY_S = 2.0
 RESUME = "Resume it with: python playground.py train --run {} --resume"
+FIVE = paths.ASSETS / "prompts.json"
 Result = tuple[dict[str, Any] | None, int]
 
 
@@ -74,6 +75,8 @@ def train(asked: argparse.Namespace) -> Result:
         say(f"{run.name} is {run.status} at step {run.step} of {run.steps}. {RESUME.format(run.name)}")
     else:
         say(f"{run.name} is finished: {adapters.find(run.name)}")
+    if asked.recipe == "seed" and run.status is RunStatus.FINISHED:
+        return {**_figures(run), "comparison": _seed_comparison(resident, run.name)}, 0
     return _figures(run), {RunStatus.STOPPED: 130, RunStatus.INTERRUPTED: 1}.get(run.status, 0)
 
 
@@ -180,29 +183,44 @@ class _interrupts:
         self.control.is_stopping = True
 
 
+def _seed_comparison(resident: ResidentModel, adapter: str) -> dict[str, Any] | None:
+    """The seed recipe ends with the five prompts before Gemini; without a key it says how to go on."""
+    if not api_key("GEMINI_API_KEY"):
+        say(f"Without a GEMINI_API_KEY nobody judges. Vote yourself in the app, under Compare, on {adapter}.")
+        return None
+    return hold_against_base(resident, adapter, read_prompts(FIVE), load_judge())
+
+
 # compare, chat, check
 
 
 def compare(asked: argparse.Namespace) -> Result:
-    prompts = read_prompts(Path(asked.prompts) if asked.prompts else paths.ASSETS / "prompts.json")
+    prompts = read_prompts(Path(asked.prompts) if asked.prompts else FIVE)
     judge = load_judge() if asked.judge == "gemini" else None
     resident = load_for(asked.adapter, asked.model)
-    resident.attach(asked.adapter)
+    return hold_against_base(resident, asked.adapter, prompts, judge, asked.csv), 0
+
+
+def hold_against_base(
+    resident: ResidentModel, adapter: str, prompts: Sequence[Prompt], judge: Judge | None, csv_path: str = ""
+) -> dict[str, Any]:
+    """A whole blind comparison, judged or not; its counts, its win rate, and where CSV and log are."""
+    resident.attach(adapter)
 
     def answer(turns: list[Turn], decoding: Decoding) -> list[Response]:
         return generate.answer(resident, turns, decoding, on_progress=_share("answering"))
 
     comparison = Comparison.create(
-        asked.adapter, resident.name, prompts, Decoding(), judge.model if judge else None, is_judge_only=True
+        adapter, resident.name, prompts, Decoding(), judge.model if judge else None, is_judge_only=True
     )
     comparison.run(answer, judge, on_progress=lambda phase, done, total: say(f"{phase} {done}/{total}"))
     tally = comparison.results("judge")
-    csv = Path(asked.csv) if asked.csv else comparison.path.with_suffix(".csv")
+    csv = Path(csv_path) if csv_path else comparison.path.with_suffix(".csv")
     write_csv(comparison.rows(), csv)
     counts = {key: getattr(tally, key) for key in ("n", "wins", "ties", "losses", "flips", "no_verdict")}
     shares = {key: getattr(tally, key) for key in ("win_rate", "low", "high")}
     say(", ".join(f"{value} {key.replace('_', ' ')}" for key, value in counts.items()))
-    return {**counts, **shares, "csv": str(csv.resolve()), "log": str(comparison.log_path.resolve())}, 0
+    return {**counts, **shares, "csv": str(csv.resolve()), "log": str(comparison.log_path.resolve())}
 
 
 def _share(what: str) -> Callable[[int, int], None]:
