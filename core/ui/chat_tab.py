@@ -17,14 +17,13 @@ from core.ui import chat_views as views
 from core.ui import sampling
 from core.ui.chat_views import BASE, Shown, Talks
 from core.ui.notices import shows_errors
-from core.ui.parts import IDLE_S, Part, changes, components
+from core.ui.parts import IDLE_S, QUIET, Part, changes, components
 from core.ui.streams import Column, Streams
 
 if TYPE_CHECKING:
     from core.client import EngineClient
     from core.ui.page import Page
 
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 PANE_HEIGHT = "max(260px, calc(100vh - 470px))"
 
 

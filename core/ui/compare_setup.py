@@ -22,7 +22,7 @@ from core.ui import sampling
 from core.ui.chat_views import why_not_ready
 from core.ui.compare_worker import ComparisonWorker
 from core.ui.notices import shows_errors
-from core.ui.parts import Part
+from core.ui.parts import QUIET, Part
 from core.ui.views import as_text
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 GIVEN = ASSETS / "prompts.json"
 KEY = "GEMINI_API_KEY"
 VOTE, JUDGE_ONLY = "vote", "judge"
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 # Seeds are drawn small, so that they can be read out and typed again.
 SEEDS = 1_000_000
 
@@ -92,8 +91,9 @@ class CompareSetup:
     ) -> list[Any]:
         """What the parts show, in their order; `is_unfinished` where a new comparison would leave one behind."""
         key_problem, has_key = _key()
-        gemini = as_text(key_problem) if key_problem else views.GEMINI_ON if has_key else views.GEMINI_OFF
-        plan = views.plan_sentence(num_prompts, adapter, mode == JUDGE_ONLY)
+        is_judge_only = mode == JUDGE_ONLY
+        gemini = as_text(key_problem) if key_problem else views.gemini_sentence(has_key, is_judge_only)
+        plan = views.plan_sentence(num_prompts, adapter, is_judge_only)
         start = (self._why_not(adapter, mode, has_key), is_unfinished)
         return [(tuple(adapters), adapter), f"{plan}\n\n{gemini}", start]
 

@@ -17,7 +17,7 @@ from core.ui.compare_scene import Scene, look
 from core.ui.compare_setup import CompareSetup
 from core.ui.compare_worker import ComparisonWorker
 from core.ui.notices import record, shows_errors
-from core.ui.parts import BUSY_S, IDLE_S, Part, changes, components
+from core.ui.parts import BUSY_S, IDLE_S, QUIET, Part, changes, components
 from core.ui.results_panel import ResultsPanel
 from core.ui.try_prompt import TryPrompt
 from core.ui.vote_panel import VotePanel
@@ -25,8 +25,6 @@ from core.ui.vote_panel import VotePanel
 if TYPE_CHECKING:
     from core.client import EngineClient
     from core.ui.page import Page
-
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 class CompareTab:

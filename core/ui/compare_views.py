@@ -86,6 +86,12 @@ def plan_sentence(num_prompts: int, adapter: str | None, is_judge_only: bool) ->
     return f"Base and **{adapter}** answer {prompts}, then {who}."
 
 
+def gemini_sentence(has_key: bool, is_judge_only: bool) -> str:
+    if not has_key:
+        return GEMINI_OFF
+    return "" if is_judge_only else GEMINI_ON
+
+
 # --- while it goes on -----------------------------------------------------------------------------------
 
 

@@ -15,6 +15,9 @@ from gradio.components import Component
 # server some 40 ms of a processor that a run could use.
 BUSY_S, IDLE_S = 1.0, 4.0
 
+# An event of ours: no veil over what it updates, and no place in the open API.
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
 
 @dataclass(frozen=True)
 class Part:

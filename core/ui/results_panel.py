@@ -18,10 +18,9 @@ from core.ui import compare_views as views
 from core.ui.compare_scene import Results, look
 from core.ui.compare_worker import ComparisonWorker
 from core.ui.notices import shows_errors
-from core.ui.parts import Part
+from core.ui.parts import QUIET, Part
 
 PAIR_LINES = 12
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 class ResultsPanel:

@@ -20,7 +20,7 @@ from core.ui import keys, sampling
 from core.ui.chat_views import BASE, Shown, caption, contenders, why_not_send
 from core.ui.compare_setup import GIVEN
 from core.ui.notices import shows_errors
-from core.ui.parts import IDLE_S, Part, changes, components
+from core.ui.parts import IDLE_S, QUIET, Part, changes, components
 from core.ui.streams import Column, Streams
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from core.ui.page import Page
 
 LINES = 14
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 class TryPrompt:
