@@ -5,6 +5,7 @@ A base is the starter, a folder, or a Hub id; `folder_of` says where its files a
 
 import errno
 import math
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -82,6 +83,12 @@ def folder_of(name: str) -> Path:
     if is_hub_id(name):
         return known
     raise ModelError(NO_SUCH.format(name[:60]))
+
+
+def full_name(name: str) -> str:
+    """The name by which a base is found again from anywhere: where it is a folder, the whole path of it."""
+    folder, given = folder_of(name), Path(name).expanduser().absolute()
+    return os.path.normpath(given) if given.is_dir() and given.resolve() == folder else name
 
 
 def is_local(name: str) -> bool:

@@ -176,6 +176,7 @@ class Engine:
     def load_base(self, number: int, name: str) -> None:
         before = self.state
         try:
+            name = catalogue.full_name(name)
             folder = catalogue.bring(name, api_key("HUGGINGFACE_TOKEN"), self._progress)
             self.tell(phase=EnginePhase.LOADING, message=f"Loading {name}", progress=None)
             chosen = device.choose(catalogue.num_parameters(folder))
@@ -262,7 +263,7 @@ class Engine:
         self._execute(name, is_resumed=True)
 
     def _choose_base(self, number: int, model: str) -> None:
-        if model and (self.resident is None or model != self.resident.name):
+        if model and (self.resident is None or catalogue.full_name(model) != self.resident.name):
             self.load_base(number, model)
 
     def _refuse_second_run(self) -> None:

@@ -38,8 +38,8 @@ def say(text: str) -> None:
 
 def load(model: str) -> ResidentModel:
     """The base by name; `starter`, or nothing, is the starter."""
-    name = paths.STARTER_NAME if model in ("", "starter") else model
     paths.ensure_home()
+    name = paths.STARTER_NAME if model in ("", "starter") else catalogue.full_name(model)
     last = ""
 
     def progress(message: str, _: float | None) -> None:
