@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import odd_engines
 import psutil
 import pytest
 import torch
@@ -517,30 +518,6 @@ def test_an_engine_asked_to_end_commits_its_run_and_exits_with_0(far, pairs_file
     assert (paths.run_dir(name) / "checkpoints" / f"step-{terminated.step:06d}" / "manifest.json").is_file()
 
 
-def flooding(pipe) -> None:
-    """An engine that talks too much: 10 MB to stdout and to stderr before it serves."""
-    from core import engine, engine_process
-
-    stock = engine.Engine.serve_forever
-
-    def loud(self) -> None:
-        os.write(1, b"x" * 5_000_000)
-        os.write(2, b"y" * 5_000_000 + b"\n")
-        print("z" * 1000)
-        stock(self)
-
-    engine.Engine.serve_forever = loud
-    engine_process.main(pipe)
-
-
-def broken(pipe) -> None:
-    import core.no_such_module  # noqa: F401
-
-
-def mute(pipe) -> None:
-    os._exit(3)
-
-
 def spawned(target: Callable, base: Path, patch: pytest.MonkeyPatch) -> EngineClient:
     patch.setattr("core.engine_process.main", target)
     paths.ensure_home()
@@ -550,7 +527,7 @@ def spawned(target: Callable, base: Path, patch: pytest.MonkeyPatch) -> EngineCl
 
 
 def test_an_engine_that_floods_its_output_does_not_stall(tiny_model_dir, monkeypatch, capfd):
-    loud = spawned(flooding, tiny_model_dir, monkeypatch)
+    loud = spawned(odd_engines.flooding, tiny_model_dir, monkeypatch)
     assert say(loud)
     loud.close()
     assert engine_end.log_size() > 10_000_000
@@ -559,7 +536,7 @@ def test_an_engine_that_floods_its_output_does_not_stall(tiny_model_dir, monkeyp
 
 @pytest.mark.parametrize(
     ("target", "why"),
-    [(broken, "exit code 1"), (mute, "exit code 3")],
+    [(odd_engines.broken, "exit code 1"), (odd_engines.mute, "exit code 3")],
 )
 def test_an_engine_that_cannot_start_says_so_and_is_not_started_in_a_circle(tmp_path, monkeypatch, target, why):
     dead = spawned(target, tmp_path, monkeypatch)

@@ -1,0 +1,29 @@
+"""First files of engines that misbehave. Imports little, because each is imported anew by the process it is in."""
+
+import os
+
+
+def flooding(pipe) -> None:
+    """10 MB to stdout and stderr before it serves."""
+    from core import engine, engine_process
+
+    stock = engine.Engine.serve_forever
+
+    def loud(self) -> None:
+        os.write(1, b"x" * 5_000_000)
+        os.write(2, b"y" * 5_000_000 + b"\n")
+        print("z" * 1000)
+        stock(self)
+
+    engine.Engine.serve_forever = loud
+    engine_process.main(pipe)
+
+
+def broken(pipe) -> None:
+    """A package is missing."""
+    import core.no_such_module  # noqa: F401
+
+
+def mute(pipe) -> None:
+    """Gone without a word."""
+    os._exit(3)
