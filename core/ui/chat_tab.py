@@ -75,8 +75,9 @@ class ChatTab:
 
     def _build_input(self) -> None:
         with gr.Row(equal_height=True):
+            # Gradio sends on Enter only where a box begins with one line.
             self.message = gr.Textbox(
-                lines=2, max_lines=6, show_label=False, label="Message", container=False, elem_id="chat-message",
+                lines=1, max_lines=6, show_label=False, label="Message", container=False, elem_id="chat-message",
                 placeholder="Write a message. Enter sends it, Shift and Enter starts a new line.", scale=8,
             )  # fmt: skip
             self.send = gr.Button("Send", variant="primary", elem_id="chat-send", scale=2, min_width=110)
