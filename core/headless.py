@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from core import adapters, catalogue, device, generate, inspection, paths, runner, runs
+from core import adapters, catalogue, device, generate, inspection, paths, runner, runs, sources
 from core.client import Chunk, Response, RunRequest, Turn
 from core.compare import Comparison, Prompt, read_prompts
 from core.errors import PlaygroundError, RequestError
@@ -21,7 +21,7 @@ from core.messages import Conversation, Message, Role, ask
 from core.recipes import RECIPES
 from core.redact import api_key
 from core.runs import Run, RunStatus
-from core.settings import DATA, TRAINING, Decoding
+from core.settings import DATA, TRAINING, Decoding, Settings, Size, parse_method
 
 # Libraries warn of their own future; a terminal is for what concerns the user.
 warnings.simplefilter("ignore")
@@ -82,8 +82,20 @@ def train(asked: argparse.Namespace) -> Result:
 
 def _started(asked: argparse.Namespace) -> tuple[str, ResidentModel]:
     request = read_request(asked)
+    _check(request)
     resident = load(request.model)
     return runner.prepare(resident, request, api_key("HUGGINGFACE_TOKEN")).name, resident
+
+
+def _check(request: RunRequest) -> None:
+    """Whatever can be seen to be wrong before a base is fetched and loaded; RequestError as a sentence."""
+    Settings.of(parse_method(request.method), Size.LARGE, request.settings)
+    if not request.config:
+        sources.check(request.dataset)
+    if request.run and paths.run_dir(request.run).exists():
+        raise RequestError(runs.TAKEN.format(request.run))
+    if request.from_adapter:
+        adapters.find(request.from_adapter)
 
 
 def _resumed(asked: argparse.Namespace) -> tuple[str, ResidentModel]:

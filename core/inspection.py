@@ -6,7 +6,7 @@ from core import adapters
 from core.client import CheckReport, Turn
 from core.errors import PlaygroundError
 from core.generate import answer
-from core.loader import ResidentModel
+from core.loader import BASE, ResidentModel
 from core.messages import ask
 from core.settings import Decoding
 
@@ -23,8 +23,10 @@ def check(resident: ResidentModel, name: str) -> CheckReport:
     problems = list(dict.fromkeys(sentence for step in steps if (sentence := _problem(step))))
     if problems:
         return CheckReport(False, problems, "")
-    response = answer(resident, [Turn(name, ask(QUESTION))], Decoding(max_new_tokens=LENGTH, temperature=0.0))[0]
-    if not response.text:
+    turns = [Turn(contender, ask(QUESTION)) for contender in (BASE, name)]
+    base, response = answer(resident, turns, Decoding(max_new_tokens=LENGTH, temperature=0.0))
+    # A base that says nothing either is no fault of the adapter's.
+    if base.text and not response.text:
         return CheckReport(False, [f"The adapter '{name}' answers with nothing at all."], "")
     return CheckReport(True, [], response.text)
 

@@ -45,6 +45,7 @@ class Phase(StrEnum):
 ALIVE = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSED)
 RESUMABLE = (RunStatus.STOPPED, RunStatus.INTERRUPTED, RunStatus.FAILED)
 KILLED = "The process that trained it ended before it was done. Resume goes on from the last checkpoint."
+TAKEN = "There is a run named '{}' already. Take another name, or resume it."
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def create(method: Method, name: str = "", **known: Any) -> Run:
         try:
             paths.run_dir(name).mkdir(mode=0o700)
         except FileExistsError as error:
-            raise RequestError(f"There is a run named '{name}' already. Take another name, or resume it.") from error
+            raise RequestError(TAKEN.format(name)) from error
         return write(Run(name=name, method=method, created_at=now(), **known))
     return create(method, _free_name(method), **known)
 

@@ -19,6 +19,10 @@ from core.settings import DATA, SHUFFLE_SEED
 
 STARTER = "starter"
 STARTER_FILE = ASSETS / "starter_preferences.jsonl"
+NO_SUCH = (
+    f"There is no such file: {{!r}}. Data is '{STARTER}', the path of a .jsonl file, or the owner/name of a data set "
+    "on the Hub."
+)
 HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?::([\w./-]+))?")
 NUM_ROWS = re.compile(r"(.+)@(\d+)")
 # What looks like a file is never looked up on the Hub.
@@ -58,6 +62,13 @@ def is_on_hub(source: str) -> bool:
     return any(_hub_id(name) for name, _ in _parts(source))
 
 
+def check(source: str) -> None:
+    """DataError where a part of it names nothing that could be read; nothing is read or asked for."""
+    for name, _ in _parts(source):
+        if name != STARTER and not _exists(name) and not _hub_id(name):
+            raise DataError(NO_SUCH.format(name[:200]))
+
+
 def _parts(source: str) -> list[tuple[str, int | None]]:
     # A file's name may hold '+' and '@' too.
     whole = _part(source)
@@ -76,10 +87,7 @@ def _read(name: str, most: int, token: str) -> Iterator[Row | LeftOut]:
         return read_file(Path(name).expanduser())
     if hub_id := _hub_id(name):
         return read_hub(hub_id[1], hub_id[2] or "", most, token)
-    raise DataError(
-        f"There is no such file: {name[:200]!r}. Data is '{STARTER}', the path of a .jsonl file, or the owner/name "
-        "of a data set on the Hub."
-    )
+    raise DataError(NO_SUCH.format(name[:200]))
 
 
 def _hub_id(name: str) -> re.Match[str] | None:
