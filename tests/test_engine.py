@@ -161,7 +161,7 @@ def test_an_unforeseen_error_while_loading_is_a_failed_state_and_another_base_ca
     paths.ensure_home()
     with monkeypatch.context() as patch:
         patch.setattr("core.engine.catalogue.bring", lambda *_: {}["weights"])
-        started = start_client("anything", monkeypatch)
+        started = start_client(str(tiny_model_dir), monkeypatch)
         until(lambda: started.state().phase is EnginePhase.FAILED, "a failed state")
     assert "Something unexpected went wrong (KeyError)" in started.state().message
     with pytest.raises(RequestError, match="Something unexpected went wrong"):
@@ -487,6 +487,19 @@ def test_an_engine_killed_at_rest_is_replaced_and_whoever_waits_is_told(far):
     assert {str(e) for e in told} == {sentence}
     again(far, pid)
     assert say(far) == before
+
+
+def test_an_engine_that_crashes_leaves_its_last_words_in_the_log(far):
+    say(far)
+    pid = far._process.pid
+    chunks = far.stream([Turn("base", ask("Go on"))], ENDLESS)
+    next(chunks)
+    os.kill(pid, signal.SIGSEGV)
+    with pytest.raises(EngineDied, match=r"The engine ended: it crashed \(segmentation fault\)."):
+        list(chunks)
+    again(far, pid)
+    assert "Fatal Python error: Segmentation fault" in far.log_tail(2000)
+    assert say(far)
 
 
 def test_an_engine_killed_in_a_run_loses_nothing_but_time(far, pairs_file):
