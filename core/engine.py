@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from core import catalogue, device, disk, generate, inspection, paths, runner, runs
+from core import catalogue, device, disk, generate, inspection, paths, run_progress, run_request, runner, runs
 from core.client import (
     BaseCard,
     CheckReport,
@@ -55,7 +55,7 @@ class Engine:
         self.state = EngineState()
         self.waiting: deque[Request] = deque()
         self.cancelled: set[int] = set()
-        self.control: runner.Control | None = None
+        self.control: run_progress.Control | None = None
         self.is_closing = ""
         self.planner = Planner()
         self.verbs: dict[str, Callable[..., Any]] = {
@@ -68,7 +68,7 @@ class Engine:
             "attach": self.attach,
         }
         # Answered at once, even in the middle of a response.
-        self.wishes: dict[str, Callable[[runner.Control], None]] = {
+        self.wishes: dict[str, Callable[[run_progress.Control], None]] = {
             "stop_run": lambda control: setattr(control, "is_stopping", True),
             "pause_run": lambda control: setattr(control, "is_paused", True),
             "go_on_run": lambda control: setattr(control, "is_paused", False),
@@ -246,7 +246,7 @@ class Engine:
         asked: RunRequest = request.args["request"]
         model = asked.model or (runs.read_config(Path(asked.config)).get("model", "") if asked.config else "")
         self._choose_base(request.number, model)
-        run = runner.prepare(self.loaded(), asked, api_key("HUGGINGFACE_TOKEN"))
+        run = run_request.prepare(self.loaded(), asked, api_key("HUGGINGFACE_TOKEN"))
         self.send(request.number, EventKind.RESULT, run.name)
         self._execute(run.name, is_resumed=False)
 
@@ -275,7 +275,7 @@ class Engine:
             raise BusyError(f"The run '{other.name}' is going on in another process. Wait until it is done.")
 
     def _execute(self, name: str, is_resumed: bool) -> None:
-        self.control = runner.Control(serve=self._serve)
+        self.control = run_progress.Control(serve=self._serve)
         self.tell(run=name)
         try:
             runner.execute(self.loaded(), name, self.control, is_resumed)

@@ -10,7 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from core import adapters, catalogue, device, generate, inspection, paths, runner, runs, sources
+from core import (
+    adapters,
+    catalogue,
+    device,
+    generate,
+    inspection,
+    paths,
+    run_progress,
+    run_request,
+    runner,
+    runs,
+    sources,
+)
 from core.client import Chunk, Response, RunRequest, Turn
 from core.compare import Comparison, Prompt, read_prompts
 from core.errors import PlaygroundError, RequestError
@@ -64,7 +76,7 @@ def load_for(adapter: str, model: str) -> ResidentModel:
 
 def train(asked: argparse.Namespace) -> Result:
     name, resident = _resumed(asked) if asked.resume else _started(asked)
-    control = runner.Control()
+    control = run_progress.Control()
     teller = _Teller(name)
     control.serve = teller.tick
     with _interrupts(control):
@@ -84,7 +96,7 @@ def _started(asked: argparse.Namespace) -> tuple[str, ResidentModel]:
     request = read_request(asked)
     _check(request)
     resident = load(request.model)
-    return runner.prepare(resident, request, api_key("HUGGINGFACE_TOKEN")).name, resident
+    return run_request.prepare(resident, request, api_key("HUGGINGFACE_TOKEN")).name, resident
 
 
 def _check(request: RunRequest) -> None:
@@ -113,7 +125,7 @@ def read_request(asked: argparse.Namespace) -> RunRequest:
     if asked.recipe:
         request = RECIPES[asked.recipe].request
     elif asked.config:
-        request = runner.with_config(RunRequest(config=asked.config))
+        request = run_request.with_config(RunRequest(config=asked.config))
     else:
         request = RunRequest()
     request = replace(
@@ -174,7 +186,7 @@ class _Teller:
 class _interrupts:
     """Inside, Ctrl-C ends the run after its step, a second one at once; SIGTERM commits and ends."""
 
-    def __init__(self, control: runner.Control) -> None:
+    def __init__(self, control: run_progress.Control) -> None:
         self.control = control
         self.before: dict[int, Any] = {}
 

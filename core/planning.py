@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core import catalogue, device, estimate, fingerprint, paths, runner
+from core import catalogue, device, estimate, fingerprint, paths, run_request
 from core.client import BaseCard, RunPlan, RunRequest
 from core.errors import ModelError
 from core.loader import ResidentModel
@@ -48,13 +48,13 @@ class Planner:
 
     def plan(self, resident: ResidentModel, request: RunRequest) -> RunPlan:
         """What `request` would do; errors are those of starting it, but for what only a download can show."""
-        request = runner.with_config(request)
+        request = run_request.with_config(request)
         if not request.dataset:
-            runner.resolve_source(request)
+            run_request.resolve_source(request)
         if request.model and request.model != resident.name:
             return self._elsewhere(request)
-        method, settings = runner.read_settings(resident, request)
-        if is_on_hub(runner.resolve_source(request)):
+        method, settings = run_request.read_settings(resident, request)
+        if is_on_hub(run_request.resolve_source(request)):
             return self._from_hub(resident, request, method, settings)
         rows = self._tokenised(resident, request, settings)
         shape = estimate.Shape.of(
@@ -62,24 +62,24 @@ class Planner:
         )
         seconds = estimate.duration_s(
             method, settings, shape, rows.train, rows.held_out,
-            request.is_trait_counted and request.dataset == runner.STARTER_DATA, self._rate(resident),
+            request.is_trait_counted and request.dataset == run_request.STARTER_DATA, self._rate(resident),
         )  # fmt: skip
         longest = max((row.length for row in rows.train), default=settings.max_length)
         needed = _needed(
-            shape, method, settings, runner.num_trainable(resident, settings), longest, resident.device.kind
+            shape, method, settings, run_request.num_trainable(resident, settings), longest, resident.device.kind
         )
         return _plan(resident.name, request, method, settings, rows, seconds, needed, resident.device.kind)
 
     def _tokenised(self, resident: ResidentModel, request: RunRequest, settings: Settings) -> _Rows:
-        source = runner.resolve_source(request)
+        source = run_request.resolve_source(request)
         stamps = tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in local_files(source))
         key = (source, stamps, request.limit, request.held_out, settings.max_length)
         if key not in self.rows:
             if len(self.rows) >= MAX_KEPT:
                 self.rows.clear()
-            data = runner.read_data(source, request)
+            data = run_request.read_data(source, request)
             train, counts = tokenise(resident.template, data.train, settings.max_length)
-            runner.check_enough(train, settings)
+            run_request.check_enough(train, settings)
             held, held_counts = tokenise(resident.template, data.held_out, settings.max_length)
             self.rows[key] = _Rows(train, held, {**data.left_out_counts(), **dict(counts + held_counts)})
         return self.rows[key]
@@ -94,7 +94,7 @@ class Planner:
         shape = estimate.Shape.of(
             resident.model.config.get_text_config(), resident.num_parameters, resident.device.dtype.itemsize
         )
-        trainable = runner.num_trainable(resident, settings)
+        trainable = run_request.num_trainable(resident, settings)
         needed = _needed(shape, method, settings, trainable, settings.max_length, resident.device.kind)
         return _plan(resident.name, request, method, settings, None, None, needed, resident.device.kind)
 

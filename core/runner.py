@@ -5,14 +5,13 @@ engine and by the commands; both hand in a `Control`, through which a run serves
 """
 
 import contextlib
-import importlib.metadata
 import logging
 import math
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,91 +19,24 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from core import adapters, checkpoints, disk, evaluate, paths, preferences, runs, trainer
-from core.client import RunRequest
 from core.device import MemoryWatch, is_out_of_memory
 from core.errors import AdapterError, Cancelled, DataError, InertAdapter, ModelError, PlaygroundError, RequestError
 from core.evaluate import PairLogps
 from core.loader import BASE, ResidentModel
 from core.preferences import PreferenceData
+from core.run_progress import Control, Reporter
+from core.run_request import DATA_FILE, check_enough
 from core.runs import Phase, Run, RunStatus
-from core.settings import DATA, MIN_USABLE_ROWS, Method, Settings, parse_method, size_of
+from core.settings import Method, Settings, parse_method, size_of
 from core.token_rows import TokenPair, tokenise
 
 log = logging.getLogger(__name__)
 
-DATA_FILE = "data.jsonl"
 REFERENCE_FILE = "reference.safetensors"
-STARTER_DATA = "starter"
-WRITE_EVERY_S = 0.5
-PAUSE_S = 0.05
-# Adapter, two moments of Adam and a copy while it is written, in bytes a trained parameter.
-CHECKPOINT_BYTES_A_PARAMETER = 4 * 3 * (checkpoints.KEEP + 1)
-LIBRARIES = ("torch", "transformers", "trl", "peft")
 OUT_OF_MEMORY = (
     "Memory ran out at step {}. Lower the batch size or max length, or turn gradient checkpointing on, and start again."
 )
 NOT_SAVED = "{}, so the run could not be saved. Put that right and resume; the last checkpoint is kept."
-
-
-@dataclass
-class Control:
-    """The wishes that reach a run from outside, and the door through which it lets others in."""
-
-    serve: Callable[[], None] = lambda: None
-    is_stopping: bool = False
-    is_paused: bool = False
-    is_trait_skipped: bool = False
-    # Why it stops, where that was not the user's wish: the run is then interrupted, not stopped.
-    interruption: str = ""
-
-
-@dataclass
-class _Reporter:
-    """Keeps `status.json` up to date without writing it more than twice a second."""
-
-    run: Run
-    control: Control
-    written_at: float = 0.0
-    phase_began: float = field(default_factory=time.monotonic)
-    first_step: int = 0
-
-    def phase(self, phase: Phase, total: int = 0) -> None:
-        self.phase_began = time.monotonic()
-        self._write(phase=phase, phase_done=0, phase_total=total, eta_s=None)
-
-    def done(self, done: int) -> None:
-        """Progress within the phase; serves, waits while paused, and raises Cancelled where a stop was asked for."""
-        self.serve()
-        if self.control.is_stopping:
-            raise Cancelled("Stopped.")
-        self.progress(phase_done=done)
-
-    def progress(self, **changes: Any) -> None:
-        total, done = self.run.phase_total, changes["phase_done"]
-        elapsed = time.monotonic() - self.phase_began
-        counted = done - self.first_step if self.run.phase == Phase.TRAINING else done
-        eta = elapsed / counted * (total - done) if counted > 0 else None
-        self.run = replace(self.run, **changes, eta_s=eta)
-        if time.monotonic() - self.written_at > WRITE_EVERY_S or done >= total:
-            self._write()
-
-    def serve(self) -> None:
-        self.control.serve()
-        if self.control.is_paused and not self.control.is_stopping:
-            self._pause()
-
-    def _pause(self) -> None:
-        began = time.monotonic()
-        self._write(status=RunStatus.PAUSED, eta_s=None)
-        while self.control.is_paused and not self.control.is_stopping:
-            time.sleep(PAUSE_S)
-            self.control.serve()
-        self.phase_began += time.monotonic() - began
-        self._write(status=RunStatus.RUNNING)
-
-    def _write(self, **changes: Any) -> None:
-        self.run = runs.write(self.run, **changes)
-        self.written_at = time.monotonic()
 
 
 @dataclass(frozen=True)
@@ -119,112 +51,9 @@ class _Work:
     config: dict[str, Any]
 
 
-# From a request to a folder
-
-
-def prepare(resident: ResidentModel, request: RunRequest, token: str = "") -> Run:
-    """Check the request, read its data, and make the run's folder; RequestError, with nothing made, otherwise."""
-    request = with_config(request)
-    method, settings = read_settings(resident, request)
-    source = resolve_source(request)
-    data = read_data(source, request, token)
-    if request.from_adapter:
-        resident.attach(request.from_adapter)
-    run = runs.create(method, request.run, base=resident.name, dataset=request.dataset)
-    try:
-        _fill(run.name, resident, request, method, settings, data)
-    except BaseException:
-        shutil.rmtree(paths.run_dir(run.name), ignore_errors=True)
-        raise
-    return run
-
-
-def _fill(
-    name: str,
-    resident: ResidentModel,
-    request: RunRequest,
-    method: Method,
-    settings: Settings,
-    data: PreferenceData,
-) -> None:
-    folder = paths.run_dir(name)
-    _check_disk(folder, resident, settings)
-    digest = preferences.write_snapshot(data, folder / DATA_FILE)
-    runs.write_config(
-        name,
-        {
-            "method": str(method),
-            "model": resident.name,
-            "base_fingerprint": resident.fingerprint,
-            "dataset": request.dataset,
-            "data": DATA_FILE,
-            "data_sha256": digest,
-            "from_adapter": request.from_adapter,
-            "is_trait_counted": request.is_trait_counted and request.dataset == STARTER_DATA,
-            "settings": settings.as_dict(method),
-            "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
-        },
-    )
-
-
-def read_settings(resident: ResidentModel, request: RunRequest) -> tuple[Method, Settings]:
-    method = parse_method(request.method)
-    return method, Settings.of(method, size_of(resident.num_parameters), request.settings)
-
-
-def resolve_source(request: RunRequest) -> str:
-    if not request.dataset:
-        raise DataError("Choose the data to train on: 'starter', a .jsonl file, or a Hub id such as Anthropic/hh-rlhf.")
-    if request.config:
-        return str(Path(request.config).parent / runs.read_config(Path(request.config)).get("data", request.dataset))
-    return request.dataset
-
-
-def with_config(request: RunRequest) -> RunRequest:
-    """The request with what its run.yaml says wherever it says nothing itself."""
-    if not request.config:
-        return request
-    config = runs.read_config(Path(request.config))
-    known = {"method", "model", "dataset", "from_adapter", "is_trait_counted", "settings"}
-    other = {"base_fingerprint", "data", "data_sha256", "versions"}
-    unknown = sorted(set(config) - known - other)
-    if unknown:
-        raise RequestError(f"{request.config} has an unknown entry '{unknown[0]}'. Known: {', '.join(sorted(known))}.")
-    merged = {k: getattr(request, k) or config.get(k, "") for k in ("method", "model", "dataset", "from_adapter")}
-    settings = {**(config.get("settings") or {}), **request.settings}
-    counted = request.is_trait_counted and bool(config.get("is_trait_counted", True))
-    is_own_data = bool(request.dataset) and request.dataset != config.get("dataset")
-    kept = replace(request, **merged, settings=settings, is_trait_counted=counted)
-    return replace(kept, config="") if is_own_data or "data" not in config else kept
-
-
-def read_data(source: str, request: RunRequest, token: str = "") -> PreferenceData:
-    limit = int(DATA["limit"].default) if request.limit is None else request.limit
-    return preferences.read(source, limit, request.held_out, token)
-
-
-def _check_disk(folder: Path, resident: ResidentModel, settings: Settings) -> None:
-    needed = 2 * CHECKPOINT_BYTES_A_PARAMETER * num_trainable(resident, settings)
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise RequestError(
-            f"The run needs {needed / 1e6:,.0f} MB on disk for its checkpoints, and {free / 1e6:,.0f} MB are free. "
-            "Free some space, or lower the LoRA rank."
-        )
-
-
-def num_trainable(resident: ResidentModel, settings: Settings) -> int:
-    """Parameters of a LoRA of this rank on the chosen layers: rank times (in + out) each."""
-    shapes = resident.lora_shapes(settings.target_modules)
-    return settings.lora_rank * sum(rows + columns for rows, columns in shapes)
-
-
-# From a folder to an adapter
-
-
 def execute(resident: ResidentModel, name: str, control: Control, is_resumed: bool = False) -> Run:
     """Do the run, or go on with it. Its end, good or bad, is in the run that comes back and on disk."""
-    reporter = _Reporter(runs.write(runs.read_run(name), status=RunStatus.RUNNING, reason=""), control)
+    reporter = Reporter(runs.write(runs.read_run(name), status=RunStatus.RUNNING, reason=""), control)
     runs.log(name, "resumed" if is_resumed else "started")
     try:
         with MemoryWatch(resident.device.kind) as memory, contextlib.ExitStack() as stack:
@@ -269,7 +98,7 @@ def _sentence(error: Exception, run: Run, name: str) -> str:
     return f"Training ended with an unexpected error ({type(error).__name__}). Its log.txt holds the details."
 
 
-def _run(resident: ResidentModel, reporter: _Reporter, is_resumed: bool) -> dict[str, Any]:
+def _run(resident: ResidentModel, reporter: Reporter, is_resumed: bool) -> dict[str, Any]:
     name = reporter.run.name
     folder = paths.run_dir(name)
     reporter.phase(Phase.READING)
@@ -318,16 +147,8 @@ def read_work(resident: ResidentModel, folder: Path) -> _Work:
     return _Work(method, settings, data, from_adapter, bool(config.get("is_trait_counted")), config)
 
 
-def check_enough(rows: Sequence[TokenPair], settings: Settings) -> None:
-    if len(rows) < MIN_USABLE_ROWS:
-        raise DataError(
-            f"{len(rows)} rows can be trained on at a max length of {settings.max_length}, and {MIN_USABLE_ROWS} are "
-            "needed. Raise max length, or take other data."
-        )
-
-
 def _tokenise(
-    resident: ResidentModel, work: _Work, reporter: _Reporter
+    resident: ResidentModel, work: _Work, reporter: Reporter
 ) -> tuple[list[TokenPair], list[TokenPair], dict[str, int]]:
     data, length = work.data, work.settings.max_length
     reporter.phase(Phase.TOKENISING, len(data.train) + len(data.held_out))
@@ -349,7 +170,7 @@ def _checkpoint(name: str, folder: Path) -> Path | None:
 
 
 def _reference(
-    resident: ResidentModel, work: _Work, rows: Sequence[TokenPair], reporter: _Reporter
+    resident: ResidentModel, work: _Work, rows: Sequence[TokenPair], reporter: Reporter
 ) -> list[tuple[float, float]]:
     """(chosen, rejected) log-probabilities under the model that DPO starts from; kept in the run's folder."""
     if work.method is not Method.DPO:
@@ -371,7 +192,7 @@ def _train(
     work: _Work,
     rows: Sequence[TokenPair],
     reference: Sequence[tuple[float, float]],
-    reporter: _Reporter,
+    reporter: Reporter,
     resume_from: Path | None,
 ) -> None:
     name = reporter.run.name
@@ -390,7 +211,7 @@ def _train(
     trainer.train(resident, work.method, work.settings, rows, reference, folder, hooks, resume_from)
 
 
-def _measure(resident: ResidentModel, work: _Work, rows: Sequence[TokenPair], reporter: _Reporter) -> dict[str, Any]:
+def _measure(resident: ResidentModel, work: _Work, rows: Sequence[TokenPair], reporter: Reporter) -> dict[str, Any]:
     name = reporter.run.name
     reporter.phase(Phase.EVALUATING, 3 * len(rows) if work.from_adapter else 2 * len(rows))
     scores: dict[str, list[PairLogps]] = {}
@@ -409,7 +230,7 @@ def _measure(resident: ResidentModel, work: _Work, rows: Sequence[TokenPair], re
     return figures
 
 
-def _count_trait(resident: ResidentModel, work: _Work, reporter: _Reporter) -> dict[str, Any]:
+def _count_trait(resident: ResidentModel, work: _Work, reporter: Reporter) -> dict[str, Any]:
     reporter.phase(Phase.TRAIT, 100)
 
     def is_skipped() -> bool:

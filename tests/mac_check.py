@@ -140,12 +140,14 @@ class Check:
         )  # fmt: skip
 
     def train(self, request: Any, serve: Callable[[], None] = lambda: None) -> str:
-        from core import runner
+        from core import run_progress, run_request, runner
         from core.planning import Planner
 
         plan = Planner().plan(self.resident, request)
         began = time.perf_counter()
-        done = runner.execute(self.resident, runner.prepare(self.resident, request).name, runner.Control(serve=serve))
+        done = runner.execute(
+            self.resident, run_request.prepare(self.resident, request).name, run_progress.Control(serve=serve)
+        )
         took = time.perf_counter() - began
         say, result = self.report.say, done.result
         say("status", f"{done.status} {done.reason}".strip())

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from core import checkpoints, disk, paths, runner, runs
+from core import checkpoints, disk, paths, run_progress, run_request, runner, runs
 from core.client import RunRequest
 from core.device import Device
 from core.loader import ResidentModel
@@ -131,7 +131,7 @@ def resident(tiny_model_dir: Path) -> ResidentModel:
 
 def prepared(resident: ResidentModel, pairs_file: Path, every: int = 2) -> tuple[str, Path]:
     asked = RunRequest("sft", str(pairs_file), held_out=0, settings={**FAST, "checkpoint_every": every})
-    name = runner.prepare(resident, asked).name
+    name = run_request.prepare(resident, asked).name
     return name, paths.run_dir(name) / "checkpoints"
 
 
@@ -149,7 +149,7 @@ def test_rotation_keeps_the_newest_and_never_fewer_than_one(resident, pairs_file
         kept.append(sum(checkpoints.is_intact(p) for p in checkpoints.whole(root)))
 
     monkeypatch.setattr(checkpoints.shutil, "rmtree", watched)
-    assert runner.execute(resident, name, runner.Control()).status is RunStatus.FINISHED
+    assert runner.execute(resident, name, run_progress.Control()).status is RunStatus.FINISHED
     assert steps(root) == [10, 9]
     assert min(kept[1:]) >= 1
     assert [p.name for p in root.iterdir() if p.name.startswith(".")] == []
@@ -177,17 +177,17 @@ def stop_after(resident: ResidentModel, name: str, num_steps: int) -> runs.Run:
         is_training = runs.read_run(name).phase == runs.Phase.TRAINING
         control.is_stopping = is_training and len(runs.read_metrics(name)) >= before + num_steps - 1
 
-    control = runner.Control(serve=watch)
+    control = run_progress.Control(serve=watch)
     return runner.execute(resident, name, control, is_resumed)
 
 
 def test_a_step_skipped_by_damage_is_trained_again_to_the_same_bits(resident, pairs_file):
     whole, root = prepared(resident, pairs_file)
-    assert runner.execute(resident, whole, runner.Control()).status is RunStatus.FINISHED
+    assert runner.execute(resident, whole, run_progress.Control()).status is RunStatus.FINISHED
     name, root = prepared(resident, pairs_file)
     assert stop_after(resident, name, 6).step == 6
     _no_optimizer(checkpoints.folder_for(root, 6))
-    done = runner.execute(resident, name, runner.Control(), is_resumed=True)
+    done = runner.execute(resident, name, run_progress.Control(), is_resumed=True)
     assert done.status is RunStatus.FINISHED
     assert weights(name) == weights(whole)
     assert [row["step"] for row in runs.read_metrics(name)] == list(range(1, 11))
@@ -222,12 +222,12 @@ def test_a_save_that_fails_keeps_the_last_one_and_says_why(resident, pairs_file,
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", failing)
-        failed = runner.execute(resident, name, runner.Control())
+        failed = runner.execute(resident, name, run_progress.Control())
     assert failed.status is RunStatus.FAILED
     assert failed.reason == f"{disk.reason(error)}, so the run could not be saved. " + FULL.partition("saved. ")[2]
     assert runs.list_adapters() == []
     assert [p.name for p in root.iterdir()] == ["step-000002"]
-    done = runner.execute(resident, name, runner.Control(), is_resumed=True)
+    done = runner.execute(resident, name, run_progress.Control(), is_resumed=True)
     assert done.status is RunStatus.FINISHED, done.reason
     resident.prove_base()
 
@@ -241,13 +241,13 @@ def test_at_every_size_at_which_a_disk_may_fill_the_last_one_is_kept(resident, p
     for size in (sizes[-3] - 1, sizes[-2] - 1, sizes[-1] // 2, sizes[-1] - 1):
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, unlimited[1]))
         try:
-            failed = runner.execute(resident, name, runner.Control(), is_resumed=True)
+            failed = runner.execute(resident, name, run_progress.Control(), is_resumed=True)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
         assert failed.status is RunStatus.FAILED
         assert failed.reason.endswith("so the run could not be saved." + FULL.partition("saved.")[2]), failed.reason
         assert checkpoints.latest_verified(root) == checkpoints.folder_for(root, 2)
-    done = runner.execute(resident, name, runner.Control(), is_resumed=True)
+    done = runner.execute(resident, name, run_progress.Control(), is_resumed=True)
     assert done.status is RunStatus.FINISHED, done.reason
 
 
@@ -261,21 +261,21 @@ def test_a_status_that_cannot_be_written_does_not_bring_the_engine_down(resident
         patch.setattr(runs, "append_metrics", full)
         stock = runs.write
         patch.setattr(runs, "write", lambda run, **changes: full() if run.step else stock(run, **changes))
-        failed = runner.execute(resident, name, runner.Control())
+        failed = runner.execute(resident, name, run_progress.Control())
     assert (failed.status, failed.reason) == (RunStatus.FAILED, FULL)
-    assert runner.execute(resident, name, runner.Control(), is_resumed=True).status is RunStatus.FINISHED
+    assert runner.execute(resident, name, run_progress.Control(), is_resumed=True).status is RunStatus.FINISHED
 
 
 def test_a_run_that_cannot_be_begun_leaves_nothing_behind(resident, pairs_file, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(runner.preferences, "write_snapshot", full)
+    monkeypatch.setattr(run_request.preferences, "write_snapshot", full)
     with pytest.raises(OSError, match="No space left"):
         prepared(resident, pairs_file)
     assert list(paths.finetuned_dir().iterdir()) == []
-    monkeypatch.setattr(runner.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
-    with pytest.raises(runner.RequestError, match="MB on disk for its checkpoints, and 0 MB are free"):
+    monkeypatch.setattr(run_request.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    with pytest.raises(run_request.RequestError, match="MB on disk for its checkpoints, and 0 MB are free"):
         prepared(resident, pairs_file)
     assert list(paths.finetuned_dir().iterdir()) == []
 

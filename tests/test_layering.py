@@ -20,7 +20,7 @@ ON_FIRST_USE = {"scipy", "sklearn", "google", "datasets", "huggingface_hub", "py
 # The torch half, above which nothing of it is imported.
 BELOW = {
     "adapters", "base_files", "catalogue", "chat_template", "checkpoints", "device", "engine", "estimate", "evaluate",
-    "fingerprint", "fused_head", "generate", "headless", "inspection", "loader", "planning", "runner", "starter",
+    "fingerprint", "fused_head", "generate", "headless", "inspection", "loader", "planning", "reference", "run_request", "runner", "starter",
     "token_rows", "trainer",
 }  # fmt: skip
 # The two doors: the client and the commands name the engine, and the engine's first file names the rest.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from core import catalogue, device, estimate, loader, paths, planning, runner
+from core import catalogue, device, estimate, loader, paths, planning, run_progress, run_request, runner
 from core.client import RunRequest
 from core.device import Device
 from core.errors import DataError, ModelError, SettingError
@@ -60,7 +60,7 @@ def mixed_file(folder: Path, longest: int = 60) -> Path:
 def test_the_plan_is_what_the_run_then_does(resident, tmp_path, method, changes, settings):
     asked = request(mixed_file(tmp_path), method=method, settings=settings, **changes)
     plan = Planner().plan(resident, asked)
-    done = runner.execute(resident, runner.prepare(resident, asked).name, runner.Control())
+    done = runner.execute(resident, run_request.prepare(resident, asked).name, run_progress.Control())
     assert done.status is RunStatus.FINISHED, done.reason
     assert (plan.pairs, plan.held_out, plan.steps) == (done.result["pairs"], done.result["held_out"], done.steps)
     assert {k: v for k, v in plan.left_out.items() if v} == done.result["left_out"]
@@ -92,7 +92,7 @@ def test_a_plan_refuses_what_the_run_would_refuse(resident, tmp_path, pairs_file
         with pytest.raises(kind) as planned:
             Planner().plan(resident, asked)
         with pytest.raises(kind) as started:
-            runner.prepare(resident, asked)
+            run_request.prepare(resident, asked)
         assert str(planned.value) == str(started.value)
 
 
@@ -113,7 +113,7 @@ def test_a_plan_costs_its_data_only_once_and_sees_a_changed_file(resident, pairs
     planner = Planner()
     first = planner.plan(resident, request(pairs_file))
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "read_data", lambda *_: pytest.fail("read again"))
+        patch.setattr(run_request, "read_data", lambda *_: pytest.fail("read again"))
         assert planner.plan(resident, request(pairs_file, settings={"epochs": 2})).steps == 2 * first.steps
     pairs_file.write_text("".join(pairs_file.read_text().splitlines(keepends=True)[:20]))
     assert planner.plan(resident, request(pairs_file)).pairs == 15
@@ -135,7 +135,7 @@ def test_parts_of_what_is_here_are_counted_exactly(resident, pairs_file, source,
     asked = request(source.format(file=pairs_file), settings={"max_length": 2048})
     plan = Planner().plan(resident, asked)
     assert plan.pairs == pairs
-    assert len(runner.read_data(asked.dataset, asked).train) == pairs
+    assert len(run_request.read_data(asked.dataset, asked).train) == pairs
 
 
 # Never a download
@@ -235,9 +235,9 @@ def test_a_lora_on_all_linear_layers_of_mistral(mistral):
     resident._shapes = loader._linear_shapes(mistral)
     settings = Settings.of(Method.DPO, Size.LARGE)
     assert (settings.lora_rank, settings.target_modules) == (16, "all-linear")
-    assert runner.num_trainable(resident, settings) == 41_943_040
+    assert run_request.num_trainable(resident, settings) == 41_943_040
     attention = dataclasses.replace(settings, target_modules="attention")
-    assert runner.num_trainable(resident, attention) == 13_631_488
+    assert run_request.num_trainable(resident, attention) == 13_631_488
 
 
 def test_mistrals_memory_follows_the_published_arithmetic(mistral):

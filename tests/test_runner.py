@@ -8,7 +8,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from core import adapters, generate, paths, runner, runs
+from core import adapters, generate, paths, run_progress, run_request, runner, runs
 from core.client import RunRequest, Turn
 from core.device import Device
 from core.errors import AdapterError, DataError, ModelError, RequestError, SettingError
@@ -32,8 +32,8 @@ def request(pairs_file: Path, method: str = "dpo", run: str = "", **changes) -> 
     return RunRequest(method=method, dataset=str(pairs_file), run=run, settings=settings, **changes)
 
 
-def run(resident: ResidentModel, asked: RunRequest, control: runner.Control | None = None) -> runs.Run:
-    return runner.execute(resident, runner.prepare(resident, asked).name, control or runner.Control())
+def run(resident: ResidentModel, asked: RunRequest, control: run_progress.Control | None = None) -> runs.Run:
+    return runner.execute(resident, run_request.prepare(resident, asked).name, control or run_progress.Control())
 
 
 def weights(name: str) -> dict[str, torch.Tensor]:
@@ -52,7 +52,7 @@ class Visitor:
         self.contender = contender
         self.stop_at = stop_at
         self.visits = 0
-        self.control = runner.Control(serve=self.visit)
+        self.control = run_progress.Control(serve=self.visit)
 
     def visit(self) -> None:
         self.visits += 1
@@ -105,7 +105,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits_and_touches_no_other_adapter(res
     assert stopped.status is RunStatus.STOPPED
     assert 2 <= stopped.step < stopped.steps
     assert stopped.name in runs.list_adapters()
-    resumed = runner.execute(resident, stopped.name, runner.Control(), is_resumed=True)
+    resumed = runner.execute(resident, stopped.name, run_progress.Control(), is_resumed=True)
     assert resumed.status is RunStatus.FINISHED, resumed.reason
     assert same(weights(resumed.name), before)
     assert [row["step"] for row in runs.read_metrics(resumed.name)] == list(range(1, resumed.steps + 1))
@@ -118,13 +118,13 @@ def test_a_stop_in_the_first_step_is_a_stop_though_nothing_is_learnt_yet(residen
     def stop_at_once() -> None:
         control.is_stopping = control.is_stopping or runs.list_runs()[0].phase == runs.Phase.TRAINING
 
-    control = runner.Control(serve=stop_at_once)
+    control = run_progress.Control(serve=stop_at_once)
     # The warm-up's first step has a learning rate of 0.
     stopped = run(resident, request(pairs_file, method), control)
     assert (stopped.status, stopped.reason, stopped.step) == (RunStatus.STOPPED, "", 1)
     assert stopped.name in runs.list_adapters()
     assert stopped.name not in resident.adapters
-    resumed = runner.execute(resident, stopped.name, runner.Control(), is_resumed=True)
+    resumed = runner.execute(resident, stopped.name, run_progress.Control(), is_resumed=True)
     assert resumed.status is RunStatus.FINISHED, resumed.reason
     assert resumed.name in resident.adapters
 
@@ -177,20 +177,20 @@ def test_what_cannot_run_is_refused_before_anything_is_made(resident, pairs_file
         ({"run": "../up"}, RequestError, "'../up' is not a usable name for a run"),
     ]:
         with pytest.raises(kind, match=r".*") as error:
-            runner.prepare(resident, request(pairs_file, **changes))
+            run_request.prepare(resident, request(pairs_file, **changes))
         assert words in str(error.value)
     with pytest.raises(DataError):
-        runner.prepare(resident, dataclasses.replace(request(pairs_file), dataset=""))
+        run_request.prepare(resident, dataclasses.replace(request(pairs_file), dataset=""))
     assert runs.list_runs() == []
 
 
 def test_a_run_goes_on_only_on_its_own_base_and_data(resident, tiny_mistral_dir, pairs_file):
-    prepared = runner.prepare(resident, request(pairs_file))
+    prepared = run_request.prepare(resident, request(pairs_file))
     with pytest.raises(ModelError, match="This run was started on"):
         runner.read_work(ResidentModel(tiny_mistral_dir, CPU), paths.run_dir(prepared.name))
-    snapshot = paths.run_dir(prepared.name) / runner.DATA_FILE
+    snapshot = paths.run_dir(prepared.name) / run_request.DATA_FILE
     snapshot.write_text(snapshot.read_text()[::-1].replace(".", "!", 1)[::-1])
-    done = runner.execute(resident, prepared.name, runner.Control())
+    done = runner.execute(resident, prepared.name, run_progress.Control())
     assert done.reason == "The run's data has changed since it was started. Start a new run."
 
 

@@ -1,0 +1,77 @@
+"""How a run stands while it goes on, and the wishes that reach it: pause, stop, skip.
+
+Writes the run's status; knows nothing of training.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from core import runs
+from core.errors import Cancelled
+from core.runs import Phase, Run, RunStatus
+
+WRITE_EVERY_S = 0.5
+PAUSE_S = 0.05
+
+
+@dataclass
+class Control:
+    """The wishes that reach a run from outside, and the door through which it lets others in."""
+
+    serve: Callable[[], None] = lambda: None
+    is_stopping: bool = False
+    is_paused: bool = False
+    is_trait_skipped: bool = False
+    # Why it stops, where that was not the user's wish: the run is then interrupted, not stopped.
+    interruption: str = ""
+
+
+@dataclass
+class Reporter:
+    """Keeps `status.json` up to date without writing it more than twice a second."""
+
+    run: Run
+    control: Control
+    written_at: float = 0.0
+    phase_began: float = field(default_factory=time.monotonic)
+    first_step: int = 0
+
+    def phase(self, phase: Phase, total: int = 0) -> None:
+        self.phase_began = time.monotonic()
+        self._write(phase=phase, phase_done=0, phase_total=total, eta_s=None)
+
+    def done(self, done: int) -> None:
+        """Progress within the phase; serves, waits while paused, and raises Cancelled where a stop was asked for."""
+        self.serve()
+        if self.control.is_stopping:
+            raise Cancelled("Stopped.")
+        self.progress(phase_done=done)
+
+    def progress(self, **changes: Any) -> None:
+        total, done = self.run.phase_total, changes["phase_done"]
+        elapsed = time.monotonic() - self.phase_began
+        counted = done - self.first_step if self.run.phase == Phase.TRAINING else done
+        eta = elapsed / counted * (total - done) if counted > 0 else None
+        self.run = replace(self.run, **changes, eta_s=eta)
+        if time.monotonic() - self.written_at > WRITE_EVERY_S or done >= total:
+            self._write()
+
+    def serve(self) -> None:
+        self.control.serve()
+        if self.control.is_paused and not self.control.is_stopping:
+            self._pause()
+
+    def _pause(self) -> None:
+        began = time.monotonic()
+        self._write(status=RunStatus.PAUSED, eta_s=None)
+        while self.control.is_paused and not self.control.is_stopping:
+            time.sleep(PAUSE_S)
+            self.control.serve()
+        self.phase_began += time.monotonic() - began
+        self._write(status=RunStatus.RUNNING)
+
+    def _write(self, **changes: Any) -> None:
+        self.run = runs.write(self.run, **changes)
+        self.written_at = time.monotonic()
