@@ -99,7 +99,7 @@ class ChatTab:
             concurrency_limit=8, **QUIET,
         )  # fmt: skip
         for spoke in (said, again):
-            spoke.then(self.rest, None, self.stop, **QUIET)
+            spoke.then(self.rest, [self.talks, self.adapter], [self.stop, *panes], **QUIET)
         self.stop.click(self.halt, None, self.stop, **QUIET)
         gr.on(
             [self.clear.click, self.base_pane.clear, self.tuned_pane.clear], self.forget, [self.talks, *chosen],
@@ -158,21 +158,20 @@ class ChatTab:
         self, talks: Talks, names: list[str], system: str, sampling: dict[str, Any], request: gr.Request
     ) -> Iterator[Any]:
         decoding = Decoding.of(seed=secrets.randbelow(2**31), **sampling)
-        yield self._painted(talks, dict.fromkeys(names, Column())) | {
+        yield self._painted(talks.answered(dict.fromkeys(names, Column())), names) | {
             self.message: "", self.stop: gr.update(value="Stop", interactive=True)
         }  # fmt: skip
         session = request.session_hash or ""
         for columns in self.streams.run(session, talks.turns(names, system), decoding):
-            said = dict(zip(names, columns, strict=True))
-            yield self._painted(talks.answered({name: column.text for name, column in said.items()}), said)
+            yield self._painted(talks.answered(dict(zip(names, columns, strict=True))), names)
 
-    def _painted(self, talks: Talks, columns: dict[str, Column]) -> dict[Component, Any]:
+    def _painted(self, talks: Talks, names: list[str]) -> dict[Component, Any]:
         """The panes of those who answer; the state with them, so that what was said outlives a Stop."""
         updates: dict[Component, Any] = {self.talks: talks}
-        for name, column in columns.items():
+        for name in names:
             pane, caption = self._pane(name)
-            is_waiting = not column.text and column.response is None and not column.is_stopped
-            updates |= {pane: views.as_blocks(talks.of(name), is_waiting), caption: views.caption(column)}
+            ending = talks.endings[name]
+            updates |= {pane: views.as_blocks(talks.of(name), is_waiting=not ending), caption: ending}
         return updates
 
     def _pane(self, name: str) -> tuple[Component, Component]:
@@ -182,8 +181,10 @@ class ChatTab:
         self.streams.stop(request.session_hash or "")
         return gr.update(value="Stopping", interactive=False)
 
-    def rest(self) -> Any:
-        return gr.update(value="Stop", interactive=False)
+    def rest(self, talks: Talks, adapter: str | None, request: gr.Request) -> Any:
+        """After a response, or what became of it: nothing waits any more, unless the next is under way."""
+        is_live = self.streams.is_live(request.session_hash or "")
+        return [gr.update(value="Stop", interactive=is_live), *self._panes(talks, adapter)]
 
     @shows_errors
     def forget(self, talks: Talks, shown: str, adapter: str | None, request: gr.Request) -> Any:
@@ -194,10 +195,16 @@ class ChatTab:
 
     @shows_errors
     def turn_to(self, talks: Talks, shown: str, adapter: str | None, request: gr.Request) -> Any:
-        """Other panes, each with its own conversation."""
-        self.streams.stop(request.session_hash or "")
+        """Other panes, each with its own conversation; whoever is no longer looked at stops talking.
+
+        A message that was sent right after turning may overtake this, and is not to be cut off.
+        """
+        adapters = runs.list_adapters()
+        names = views.contenders(shown, adapter, adapters) if adapters else [BASE]
+        self.streams.stop(request.session_hash or "", but=names)
         is_base, is_tuned = shown != Shown.TUNED, shown != Shown.BASE
         return [*self._panes(talks, adapter), gr.update(visible=is_base), gr.update(visible=is_tuned)]
 
     def _panes(self, talks: Talks, adapter: str | None) -> list[Any]:
-        return [views.as_blocks(talks.of(BASE)), views.as_blocks(talks.of(adapter or "")), "", ""]
+        names = (BASE, adapter or "")
+        return [*(views.as_blocks(talks.of(name)) for name in names), *(talks.endings.get(n, "") for n in names)]

@@ -41,9 +41,13 @@ def contenders(shown: str, adapter: str | None, adapters: Sequence[str]) -> list
 
 @dataclass(frozen=True)
 class Talks:
-    """One session's conversations, one a contender: nobody reads what another was told or said."""
+    """One session's conversations, one a contender: nobody reads what another was told or said.
+
+    `endings` says how each one's last response ended.
+    """
 
     by_contender: Mapping[str, Conversation] = field(default_factory=dict)
+    endings: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, contender: str) -> Conversation:
         return self.by_contender.get(contender, ())
@@ -52,9 +56,11 @@ class Talks:
         """The person's message to all of them."""
         return self._with({name: _said(self.of(name), text) for name in contenders})
 
-    def answered(self, texts: Mapping[str, str]) -> "Talks":
-        """Each one's response to the last message; an empty one is none."""
-        return self._with({name: _answered(self.of(name), text) for name, text in texts.items()})
+    def answered(self, columns: Mapping[str, Column]) -> "Talks":
+        """Each one's response to the last message, as far as it has come; an empty one is none."""
+        endings = {name: caption(column) for name, column in columns.items()}
+        talks = self._with({name: _answered(self.of(name), column.text) for name, column in columns.items()})
+        return replace(talks, endings={**self.endings, **endings})
 
     def without_last_response(self, contenders: Sequence[str]) -> tuple["Talks", list[str]]:
         """As before the last response, and who is to be asked again."""
@@ -64,7 +70,8 @@ class Talks:
         return self._with({name: _unanswered(self.of(name)) for name in asked}), asked
 
     def without(self, contenders: Sequence[str]) -> "Talks":
-        return Talks({name: talk for name, talk in self.by_contender.items() if name not in contenders})
+        kept = {name: talk for name, talk in self.by_contender.items() if name not in contenders}
+        return Talks(kept, {name: ending for name, ending in self.endings.items() if name in kept})
 
     def turns(self, contenders: Sequence[str], system: str) -> list[Turn]:
         """What the engine is asked. The system text stands outside the history, so that a change acts at once."""
@@ -92,12 +99,13 @@ def _unanswered(talk: Conversation) -> Conversation:
 
 
 def as_blocks(talk: Conversation, is_waiting: bool = False) -> list[dict[str, Any]]:
-    """Chatbot messages that show every text letter by letter.
+    """Chatbot messages that show every text letter by letter; `is_waiting` marks that the last is being answered.
 
     Chatbot sets messages as HTML even without Markdown, and lets images through, so texts are escaped;
     as typed blocks, since it takes the indentation off plain strings.
     """
-    waiting = (Message(Role.ASSISTANT, WAITS),) if is_waiting else ()
+    is_unanswered = bool(talk) and talk[-1].role == Role.USER
+    waiting = (Message(Role.ASSISTANT, WAITS),) if is_waiting and is_unanswered else ()
     return [
         {"role": message.role.value, "content": [{"type": "text", "text": html.escape(message.content, quote=False)}]}
         for message in (*talk, *waiting)

@@ -39,15 +39,22 @@ class Column:
         return self if self.response else replace(self, is_stopped=True)
 
 
+@dataclass(frozen=True, eq=False)
+class _Live:
+    """A stream under way; the same contenders asked again are another one."""
+
+    contenders: tuple[str, ...]
+
+
 class Streams:
     def __init__(self, client: CanStream, clock: Callable[[], float] = time.monotonic) -> None:
         self.client = client
         self._clock = clock
-        self._live: dict[str, object] = {}
+        self._live: dict[str, _Live] = {}
 
     def run(self, session: str, turns: Sequence[Turn], decoding: Decoding) -> Iterator[tuple[Column, ...]]:
         """The columns as they grow, the last of them final. The client's stream is closed whatever happens."""
-        mine = object()
+        mine = _Live(tuple(turn.contender for turn in turns))
         self._live[session] = mine
         columns = [Column() for _ in turns]
         painted_at = -PAINT_EVERY_S
@@ -65,6 +72,11 @@ class Streams:
             if self._live.get(session) is mine:
                 del self._live[session]
 
-    def stop(self, session: str) -> None:
-        """Whatever streams to this session ends at its next token, with what was said until then."""
-        self._live.pop(session, None)
+    def stop(self, session: str, but: Sequence[str] = ()) -> None:
+        """Whatever streams to this session ends at its next token, unless it is of just these contenders."""
+        live = self._live.get(session)
+        if live is not None and live.contenders != tuple(but):
+            self._live.pop(session, None)
+
+    def is_live(self, session: str) -> bool:
+        return session in self._live

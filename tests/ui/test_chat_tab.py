@@ -154,12 +154,24 @@ class TestStopping:
         assert client.num_closed == 1
         assert tab.streams._live == {}
 
-    def test_turning_to_another_pane_ends_the_stream(self, tab: ChatTab, client: FakeTalker) -> None:
+    def test_turning_to_somebody_else_ends_the_stream(self, tab: ChatTab, adapter: str) -> None:
+        answer = self.stream(tab)
+        next(answer), next(answer)
+        tab.turn_to(Talks(), Shown.TUNED, adapter, browser())
+        *_, last = answer
+        assert last[tab.base_caption].startswith("Stopped.")
+
+    def test_a_message_that_overtakes_the_turn_before_it_is_not_cut_off(self, tab: ChatTab) -> None:
         answer = self.stream(tab)
         next(answer), next(answer)
         tab.turn_to(Talks(), Shown.BASE, None, browser())
         *_, last = answer
-        assert last[tab.base_caption].startswith("Stopped.")
+        assert last[tab.base_caption] == "4 tokens."
+
+    def test_how_a_response_ended_is_still_there_when_one_turns_back(self, tab: ChatTab, adapter: str) -> None:
+        talks = say(tab, "Hello", Talks(), adapter)
+        _, _, base_caption, tuned_caption, *_ = tab.turn_to(talks, Shown.BOTH, adapter, browser())
+        assert (base_caption, tuned_caption) == ("3 tokens.", "7 tokens.")
 
     @pytest.mark.filterwarnings("ignore:<strong>")
     def test_an_engine_that_dies_mid_way_leaves_what_was_said_and_the_next_message_works(
@@ -172,6 +184,8 @@ class TestStopping:
         kept = [next(answer), next(answer)][-1][tab.talks]
         client.on_word = die
         assert list(answer) == [gr.skip()]
+        stop, base_pane, *_ = tab.rest(kept, None, browser())
+        assert (stop["interactive"], base_pane[-1]["content"][0]["text"]) == (False, "base ")
         client.on_word = lambda: None
         talks = say(tab, "Again", kept, shown=Shown.BASE)
         assert texts(talks, "base")[-1] == "base hears Again"
@@ -229,7 +243,7 @@ class TestTexts:
             assert (pane.render_markdown, pane.sanitize_html, pane.latex_delimiters) == (False, True, [])
 
     def test_an_unanswered_message_is_continued_rather_than_followed_by_another(self) -> None:
-        talks = Talks().said(["base"], "One").answered({"base": ""}).said(["base"], "Two")
+        talks = Talks().said(["base"], "One").answered({"base": Column()}).said(["base"], "Two")
         assert texts(talks, "base") == ["One\n\nTwo"]
 
     def test_a_response_that_was_cut_is_marked(self) -> None:
