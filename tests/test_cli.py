@@ -15,11 +15,11 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import transcript_row
 
 from core import cli, paths, runs
 from core.export import COLUMNS
 from core.runs import RunStatus
+from tests.conftest import transcript_row
 
 DEADLINE_S = 180.0
 TRAIN_KEYS = {
@@ -165,6 +165,8 @@ def test_ctrl_c_finishes_the_step_says_how_to_go_on_and_resume_does(home, tiny_m
         assert time.monotonic() < end
         assert process.poll() is None, process.communicate()[1]
         tick.wait(0.02)
+    code, _, err = run_main("train", "--run", "cut", "--resume")
+    assert (code, err) == (2, "The run 'cut' is running already.\n")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=DEADLINE_S)
     stopped = json.loads(out.splitlines()[-1])
@@ -174,7 +176,13 @@ def test_ctrl_c_finishes_the_step_says_how_to_go_on_and_resume_does(home, tiny_m
     assert Path(stopped["adapter"]).is_dir()
     assert "Resume it with: python playground.py train --run cut --resume" in err
     assert "Traceback" not in err
-    code, done, _ = run_main("train", "--run", "cut", "--resume", "--json")
+    code, _, err = run_main("train", "--run", "cut", "--resume", "--epochs", "9")
+    assert code == 2
+    assert err.strip() == (
+        "The run 'cut' was started with epochs 8, and goes on as it was started, not with 9. Leave that out, or start "
+        "a new run."
+    )
+    code, done, _ = run_main(*flags, "--run", "cut", "--resume")
     assert (code, done["status"], done["steps"]) == (0, "finished", 80)
     code, whole, _ = run_main(*flags, "--run", "whole")
     assert code == 0

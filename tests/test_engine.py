@@ -12,11 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-import odd_engines
 import psutil
 import pytest
 import torch
-from in_process import start_client
 from safetensors.torch import load_file
 
 from core import adapters, client, engine_end, paths, runs
@@ -34,6 +32,8 @@ from core.errors import (
 from core.messages import ask
 from core.runs import Phase, RunStatus
 from core.settings import Decoding
+from tests import odd_engines
+from tests.in_process import start_client
 
 DEADLINE_S = 120.0
 FAST = {"learning_rate": 1e-2, "epochs": 1, "batch_size": 4, "accumulation": 1, "lora_rank": 4, "max_length": 256,

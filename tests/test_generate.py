@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from make_adapter import make_adapter
 
 from core import generate, loader, paths
 from core.client import Chunk, Response, Turn
@@ -14,6 +13,7 @@ from core.generate import answer, stream
 from core.loader import BASE, ResidentModel
 from core.messages import Message, Role, ask
 from core.settings import Decoding
+from tests.make_adapter import make_adapter
 
 CPU = Device("cpu", torch.float32, "sdpa", "for tests")
 GREEDY = Decoding(max_new_tokens=8, temperature=0.0)

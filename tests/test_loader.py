@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from make_adapter import make_adapter
 from safetensors.torch import load_file, save_file
 
 from core import adapters, base_files, catalogue, inspection, loader, paths
@@ -20,6 +19,7 @@ from core.generate import answer
 from core.loader import BASE, POLICY, ResidentModel
 from core.messages import ask
 from core.settings import Decoding, Method, Settings, Size
+from tests.make_adapter import make_adapter
 
 CPU = Device("cpu", torch.float32, "sdpa", "for tests")
 GREEDY = Decoding(max_new_tokens=8, temperature=0.0)
