@@ -114,9 +114,24 @@ def _resumed(asked: argparse.Namespace) -> tuple[str, ResidentModel]:
     if not asked.run:
         raise RequestError("--resume needs --run NAME: which run is to go on?")
     runner.check_resumable(asked.run)
+    _check_unchanged(asked)
     resident = load(asked.model or runs.read_config(paths.run_dir(asked.run) / "run.yaml").get("model", ""))
     runner.read_work(resident, paths.run_dir(asked.run))
     return asked.run, resident
+
+
+def _check_unchanged(asked: argparse.Namespace) -> None:
+    """RequestError where a flag asks for something else than the run was started with."""
+    config = runs.read_config(paths.run_dir(asked.run) / "run.yaml")
+    started = {"method": config.get("method"), **(config.get("settings") or {})}
+    given = {"method": asked.method, **{n: getattr(asked, n) for n in TRAINING if getattr(asked, n) is not None}}
+    for name, value in given.items():
+        wanted = TRAINING[name].check(value) if name in TRAINING else value
+        if wanted is not None and name in started and started[name] != wanted:
+            raise RequestError(
+                f"The run '{asked.run}' was started with {name} {started[name]}, and goes on as it was started, not "
+                f"with {wanted}. Leave that out, or start a new run."
+            )
 
 
 def read_request(asked: argparse.Namespace) -> RunRequest:

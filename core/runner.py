@@ -15,10 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
-
-from core import adapters, checkpoints, disk, evaluate, paths, preferences, runs, trainer
+from core import adapters, checkpoints, disk, evaluate, paths, preferences, reference_file, runs, trainer
 from core.device import MemoryWatch, is_out_of_memory
 from core.errors import AdapterError, Cancelled, DataError, InertAdapter, ModelError, PlaygroundError, RequestError
 from core.evaluate import PairLogps
@@ -176,15 +173,14 @@ def _reference(
     if work.method is not Method.DPO:
         return []
     path = paths.run_dir(reporter.run.name) / REFERENCE_FILE
-    if path.is_file():
-        kept = load_file(path)["logps"].tolist()
-        if len(kept) == len(rows):
-            return [(chosen, rejected) for chosen, rejected in kept]
+    kept = reference_file.read(path, len(rows))
+    if kept is not None:
+        return kept
     reporter.phase(Phase.REFERENCE, len(rows))
     scores = evaluate.pair_logps(resident, work.from_adapter or BASE, rows, reporter.done)
-    with paths.writing(path) as aside:
-        save_file({"logps": torch.tensor([[s.chosen, s.rejected] for s in scores], dtype=torch.float64)}, aside)
-    return [(s.chosen, s.rejected) for s in scores]
+    logps = [(s.chosen, s.rejected) for s in scores]
+    reference_file.write(path, logps)
+    return logps
 
 
 def _train(
