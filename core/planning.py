@@ -51,7 +51,7 @@ class Planner:
         request = run_request.with_config(request)
         if not request.dataset:
             run_request.resolve_source(request)
-        if request.model and request.model != resident.name:
+        if request.model and catalogue.full_name(request.model) != resident.name:
             return self._elsewhere(request)
         method, settings = run_request.read_settings(resident, request)
         if is_on_hub(run_request.resolve_source(request)):
