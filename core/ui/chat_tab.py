@@ -17,7 +17,7 @@ from core.ui import chat_views as views
 from core.ui import sampling
 from core.ui.chat_views import BASE, Shown, Talks
 from core.ui.notices import shows_errors
-from core.ui.parts import IDLE_S, QUIET, Part, changes, components
+from core.ui.parts import IDLE_S, LOOK, QUIET, Part, changes, components
 from core.ui.streams import Column, Streams
 
 if TYPE_CHECKING:
@@ -107,17 +107,14 @@ class ChatTab:
         )  # fmt: skip
         gr.on(
             [self.shown.input, self.adapter.input], self.turn_to, [self.talks, *chosen],
-            [*panes, self.base_column, self.tuned_column], **QUIET,
+            [*panes, self.base_column, self.tuned_column], **LOOK,
         )  # fmt: skip
         looked = [self.seen, *chosen]
-        app.demo.load(self.view, looked, self.around, **QUIET)
+        app.demo.load(self.view, looked, self.around, **LOOK)
         gr.on(
-            [app.tabs.change, self.timer.tick, self.shown.input, self.adapter.input],
-            self.view,
-            looked,
-            self.around,
-            **QUIET,
-        )
+            [app.tabs.change, self.timer.tick, self.shown.input, self.adapter.input], self.view, looked, self.around,
+            **LOOK,
+        )  # fmt: skip
 
     def arrive(self, adapter: str = "") -> Any:
         """The adapters as they are now, with `adapter` chosen where one is named; the rest follows by itself."""

@@ -17,7 +17,7 @@ from core.ui.compare_scene import Scene, look
 from core.ui.compare_setup import CompareSetup
 from core.ui.compare_worker import ComparisonWorker
 from core.ui.notices import record, shows_errors
-from core.ui.parts import BUSY_S, IDLE_S, QUIET, Part, changes, components
+from core.ui.parts import BUSY_S, IDLE_S, LOOK, QUIET, Part, changes, components
 from core.ui.results_panel import ResultsPanel
 from core.ui.try_prompt import TryPrompt
 from core.ui.vote_panel import VotePanel
@@ -75,7 +75,7 @@ class CompareTab:
         setup, voting = self.setup, self.voting
         look_again: dict[str, Any] = {
             "fn": self.view, "inputs": [self.seen, setup.adapter, setup.mode, setup.num_prompts],
-            "outputs": self.shown, **QUIET,
+            "outputs": self.shown, **LOOK,
         }  # fmt: skip
         app.demo.load(**look_again)
         gr.on(

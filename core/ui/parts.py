@@ -17,6 +17,8 @@ BUSY_S, IDLE_S = 1.0, 4.0
 
 # An event of ours: no veil over what it updates, and no place in the open API.
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+# One that shows how things stand: what comes while it is under way is not dropped, but looked at after it.
+LOOK: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
 
 
 @dataclass(frozen=True)
