@@ -71,7 +71,10 @@ def test_a_run_from_its_start_to_its_result(app: App, context: BrowserContext, p
 
     wait_until_over(page)
     expect(page.locator("#outcome-words")).to_contain_text(re.compile(r"Held-out accuracy [\d.]+ \([\d.]+ to [\d.]+\)"))
-    expect(page.locator("#outcome-words")).to_contain_text("The trait count was skipped.")
+    # On 8 pairs the count may be done before anybody can skip it.
+    expect(page.locator("#outcome-words")).to_contain_text(
+        re.compile(r"The trait count was skipped\.|Ends with exactly one next step: base \d of 8")
+    )
     assert (app.home / "models" / "finetuned" / name / "adapter" / "adapter_model.safetensors").is_file()
 
     page.get_by_role("tab", name="History").click()
