@@ -148,7 +148,7 @@ def read_request(asked: argparse.Namespace) -> RunRequest:
         method=asked.method or request.method,
         dataset=asked.dataset or request.dataset,
         model=asked.model or request.model,
-        run=asked.run,
+        run=paths.check_name(asked.run) if asked.run else "",
         from_adapter=asked.from_adapter or request.from_adapter,
         limit=request.limit if asked.limit is None else DATA["limit"].check(asked.limit),
         held_out=request.held_out if asked.held_out is None else DATA["held_out"].check(asked.held_out),
