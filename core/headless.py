@@ -258,6 +258,8 @@ def hold_against_base(
     write_csv(comparison.rows(), csv)
     counts = {key: getattr(tally, key) for key in ("n", "wins", "ties", "losses", "flips", "no_verdict")}
     shares = {key: getattr(tally, key) for key in ("win_rate", "low", "high")}
+    if judge is None:
+        say(f"Nobody judged. The responses are in {comparison.log_path}; vote on such pairs in the app, under Compare.")
     say(", ".join(f"{value} {key.replace('_', ' ')}" for key, value in counts.items()))
     return {**counts, **shares, "csv": str(csv.resolve()), "log": str(comparison.log_path.resolve())}
 

@@ -17,7 +17,7 @@ from core.ui import chat_views as views
 from core.ui import sampling
 from core.ui.chat_views import BASE, Shown, Talks
 from core.ui.notices import shows_errors
-from core.ui.parts import IDLE_S, LOOK, QUIET, Part, changes, components
+from core.ui.parts import IDLE_S, LOOK, QUIET, TICK, Part, changes, components
 from core.ui.streams import Column, Streams
 
 if TYPE_CHECKING:
@@ -112,9 +112,9 @@ class ChatTab:
         looked = [self.seen, *chosen]
         app.demo.load(self.view, looked, self.around, **LOOK)
         gr.on(
-            [app.tabs.change, self.timer.tick, self.shown.input, self.adapter.input], self.view, looked, self.around,
-            **LOOK,
+            [app.tabs.change, self.shown.input, self.adapter.input], self.view, looked, self.around, **LOOK,
         )  # fmt: skip
+        self.timer.tick(self.view, looked, self.around, **TICK)
 
     def arrive(self, adapter: str = "") -> Any:
         """The adapters as they are now, with `adapter` chosen where one is named; the rest follows by itself."""

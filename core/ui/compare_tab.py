@@ -17,7 +17,7 @@ from core.ui.compare_scene import Scene, look
 from core.ui.compare_setup import CompareSetup
 from core.ui.compare_worker import ComparisonWorker
 from core.ui.notices import record, shows_errors
-from core.ui.parts import BUSY_S, IDLE_S, LOOK, QUIET, Part, changes, components
+from core.ui.parts import BUSY_S, IDLE_S, LOOK, QUIET, TICK, Part, changes, components
 from core.ui.results_panel import ResultsPanel
 from core.ui.try_prompt import TryPrompt
 from core.ui.vote_panel import VotePanel
@@ -79,9 +79,10 @@ class CompareTab:
         }  # fmt: skip
         app.demo.load(**look_again)
         gr.on(
-            [app.tabs.change, self.timer.tick, setup.adapter.input, setup.mode.input, setup.num_prompts.change],
+            [app.tabs.change, setup.adapter.input, setup.mode.input, setup.num_prompts.change],
             **look_again,
         )
+        self.timer.tick(**(look_again | TICK))
         started = setup.start_button.click(
             self.start, [setup.adapter, setup.mode, setup.table, setup.known], inputs_kwargs=setup.sampling, **QUIET
         )

@@ -14,7 +14,7 @@ from core.ui import views
 from core.ui.chat_tab import ChatTab
 from core.ui.compare_tab import CompareTab
 from core.ui.notices import shows_errors
-from core.ui.parts import BUSY_S, IDLE_S, Part, changes, components
+from core.ui.parts import BUSY_S, IDLE_S, TICK, Part, changes, components
 from core.ui.train_tab import TrainTab
 
 # Uploads are looked through once an hour, and dropped after a day.
@@ -109,7 +109,8 @@ class Page:
             "fn": self.view, "inputs": [self.seen, self.train.chosen], "outputs": components(self.seen, self.parts),
             **QUIET,
         }  # fmt: skip
-        gr.on([self.demo.load, self.timer.tick], **self.look)
+        self.demo.load(**self.look)
+        self.timer.tick(**(self.look | TICK))
         chosen = self.model.input(self.use_model, self.model, None, **QUIET)
         chosen.then(self.resident, None, self.model, **QUIET).then(**self.look)
         self.toggle.click(None, js=TOGGLE, api_visibility="private")

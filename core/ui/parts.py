@@ -19,6 +19,9 @@ BUSY_S, IDLE_S = 1.0, 4.0
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 # One that shows how things stand: what comes while it is under way is not dropped, but looked at after it.
 LOOK: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
+# A timer's look. Any other mode waits for the look before it, and one whose answer is lost on the way, as a browser
+# on a busy machine loses some, would be waited for until the page is loaded again.
+TICK: dict[str, Any] = {**QUIET, "trigger_mode": "multiple"}
 
 
 @dataclass(frozen=True)

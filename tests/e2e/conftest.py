@@ -35,7 +35,7 @@ FLAGS = [
 # A cold start imports torch beside everything else that a test machine does.
 START_S = 180
 # A whole small run, while something else takes up both cores.
-PATIENCE_MS = 300_000
+PATIENCE_MS = 180_000
 ACTION_MS = 20_000
 
 # What Gradio itself says when a page with a request under way is left or reloaded.
