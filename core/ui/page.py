@@ -30,6 +30,11 @@ HEAD = """
   addEventListener("DOMContentLoaded", () => document.body.classList.toggle("dark", isDark));
 </script>
 """
+# Gradio sets its own choice when it has mounted: a remembered one is set again after it.
+REMEMBERED = """() => {
+  const wish = localStorage.getItem("playground-theme");
+  if (wish) document.body.classList.toggle("dark", wish === "dark");
+}"""
 TOGGLE = """() => {
   const isDark = document.body.classList.toggle("dark");
   localStorage.setItem("playground-theme", isDark ? "dark" : "light");
@@ -109,6 +114,7 @@ class Page:
             "fn": self.view, "inputs": [self.seen, self.train.chosen], "outputs": components(self.seen, self.parts),
             **QUIET,
         }  # fmt: skip
+        self.demo.load(None, js=REMEMBERED, api_visibility="private")
         self.demo.load(**self.look)
         self.timer.tick(**(self.look | TICK))
         chosen = self.model.input(self.use_model, self.model, None, **QUIET)
