@@ -20,7 +20,7 @@ from core.ui import keys, sampling
 from core.ui.chat_views import BASE, Shown, caption, contenders, why_not_send
 from core.ui.compare_setup import GIVEN
 from core.ui.notices import shows_errors
-from core.ui.parts import IDLE_S, LOOK, QUIET, Part, changes, components
+from core.ui.parts import IDLE_S, LOOK, QUIET, TICK, Part, changes, components
 from core.ui.streams import Column, Streams
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ class TryPrompt:
         self.stop.click(self.halt, None, self.stop, **QUIET)
         look_again: dict[str, Any] = {"inputs": [self.seen, self.adapter], "outputs": self.shown, **LOOK}
         app.demo.load(self.view, **look_again)
-        gr.on([app.tabs.change, self.timer.tick, self.adapter.input], self.view, **look_again)
+        gr.on([app.tabs.change, self.adapter.input], self.view, **look_again)
+        self.timer.tick(self.view, **(look_again | TICK))
 
     @shows_errors
     def view(self, seen: list[Any] | None, adapter: str | None) -> Any:
