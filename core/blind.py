@@ -1,4 +1,4 @@
-"""Who sits on which side, drawn so that nobody can know or move it, and what a vote means once it is known.
+"""Who sits on which side and in which order, drawn so that nobody can know or move it, and what a vote then means.
 
 Knows nothing of responses, journals or pages.
 """
@@ -7,12 +7,16 @@ import base64
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from core.stats import Outcome
 
 NONCE_BYTES = 32
+
+# A prompt's id, which of its draws, and whether both sides are base.
+Pair = tuple[str, int, bool]
 
 
 class Side(StrEnum):
@@ -47,19 +51,45 @@ def draw_nonce() -> bytes:
     return secrets.token_bytes(NONCE_BYTES)
 
 
-def draw_sides(nonce: bytes, prompt_ids: Sequence[str]) -> dict[str, Side]:
-    """Where tuned sits for each prompt: on A for half of them, shuffled; of an odd number the nonce gives one more.
+@dataclass(frozen=True)
+class Item:
+    """One pair to answer and decide on. A placebo is base against base: `tuned_side` is then its second draw's."""
 
-    A pure function of the nonce, so that whoever learns it afterwards can check every side.
+    id: str
+    prompt_id: str
+    sample: int
+    is_placebo: bool
+    tuned_side: Side
+
+
+def deal(nonce: bytes, prompt_ids: Sequence[str], samples: int, num_placebos: int) -> tuple[Item, ...]:
+    """The items in the order in which they are shown: each prompt `samples` times, and `num_placebos` among them.
+
+    Tuned sits on A for half of them, and so does a placebo's second draw; of an odd number the nonce gives one more.
+    A pure function of its arguments, so that whoever learns the nonce afterwards can check everything.
     """
-    shuffled = sorted(prompt_ids, key=lambda prompt_id: hashlib.sha256(nonce + prompt_id.encode()).digest())
-    on_a = set(shuffled[: (len(shuffled) + nonce[0] % 2) // 2])
-    return {prompt_id: Side.A if prompt_id in on_a else Side.B for prompt_id in prompt_ids}
+    real = [(prompt_id, sample, False) for prompt_id in prompt_ids for sample in range(samples)]
+    chosen = sorted(prompt_ids, key=lambda prompt_id: _rank(nonce, "placebo", (prompt_id, 0, True)))
+    placebos = [(prompt_id, 0, True) for prompt_id in chosen[:num_placebos]]
+    on_a = _half(nonce, real) | _half(nonce, placebos)
+    order = sorted(real + placebos, key=lambda pair: _rank(nonce, "order", pair))
+    return tuple(
+        Item(str(place), *pair, Side.A if pair in on_a else Side.B) for place, pair in enumerate(order, start=1)
+    )
 
 
-def commit(nonce: bytes, sides: Mapping[str, Side]) -> str:
-    """SHA-256, in hex, over the nonce's hex, a newline, and the sides as JSON with sorted keys."""
-    text = nonce.hex() + "\n" + json.dumps(dict(sides), sort_keys=True)
+def _half(nonce: bytes, pairs: Sequence[Pair]) -> set[Pair]:
+    shuffled = sorted(pairs, key=lambda pair: _rank(nonce, "side", pair))
+    return set(shuffled[: (len(shuffled) + nonce[0] % 2) // 2])
+
+
+def _rank(nonce: bytes, what: str, pair: Pair) -> bytes:
+    return hashlib.sha256(nonce + json.dumps([what, *pair]).encode()).digest()
+
+
+def commit(nonce: bytes, items: Sequence[Item]) -> str:
+    """SHA-256, in hex, over the nonce's hex, a newline, and the items as JSON with sorted keys."""
+    text = nonce.hex() + "\n" + json.dumps([asdict(item) for item in items], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -5,46 +5,61 @@ goes on where it stood. Knows nothing of Gradio, Gemini or the GPU: it is handed
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from core.blind import HumanVerdict, Side, commit, draw_nonce, draw_sides, seal
+from core.blind import HumanVerdict, Item, Side, commit, deal, draw_nonce, seal
 from core.client import Response, Turn
-from core.errors import Cancelled, JudgeError, RequestError
-from core.export import Row
+from core.compare_log import write_log
+from core.errors import AdapterError, Cancelled, JudgeError, PlaygroundError, RequestError
 from core.journal import Journal
-from core.judge import BASE, PROMPT_VERSION, SCHEMA_VERSION, TUNED, Judge, Ruling
-from core.messages import ask
+from core.judge import BASE, TUNED, Judge, Ruling
+from core.messages import Conversation
 from core.normalise import normalise
 from core.paths import logs_dir, write_text
-from core.prompts import Prompt, check_prompts, read_prompts
-from core.report import Summary, summarise, write_report
-from core.settings import COMPARISON_BATCH_PROMPTS, Decoding
-from core.standing import Plan, Standing
-from core.stats import Outcome, Tally
-
-__all__ = [
-    "Card", "Comparison", "HumanVerdict", "Outcome", "Plan", "Prompt", "Row", "Side", "Summary", "Tally",
-    "list_comparisons", "read_prompts",
-]  # fmt: skip
+from core.prompt_sets import digest, trained_on
+from core.prompts import Prompt, check_prompts
+from core.results import Results, assess
+from core.runs import adapter_dir
+from core.settings import COMPARISON_BATCH_ITEMS, JUDGE, Decoding
+from core.standing import Answer, Decider, Plan, Standing
+from core.stats import Outcome
+from core.vote_pairs import Decided
 
 STEM = "model_comparison"
+# Another draw of the same prompts: further apart than the items of any comparison.
+SAMPLE_STRIDE = 1_000_003
 
 Answerer = Callable[[list[Turn], Decoding], list[Response]]
+Drifter = Callable[[Sequence[tuple[Conversation, str]]], Sequence[float]]
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Card:
-    """All that a person sees of a prompt before voting."""
+    """All that a person sees of an item before voting; `number` is its place among all, from 1."""
 
-    prompt_id: str
+    item_id: str
+    number: int
     category: str
     prompt: str
     response_a: str
     response_b: str
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many items are answered, judged and voted on, of how many."""
+
+    answered: int
+    judged: int
+    voted: int
+    total: int
 
 
 class Comparison:
@@ -61,21 +76,28 @@ class Comparison:
         base_model: str,
         prompts: Iterable[Prompt],
         decoding: Decoding,
-        judge_model: str | None = None,
+        judge_model: str = "",
         seed: int = 0,
+        samples: int = 1,
+        num_placebos: int = 0,
+        primary: Decider = Decider.HUMAN,
         is_judge_only: bool = False,
     ) -> "Comparison":
-        """Begin a comparison: sides are drawn and committed to before anything is asked."""
+        """Begin a comparison: sides, order and placebos are drawn and committed to before anything is asked."""
         checked = tuple(check_prompts(prompts))
+        if samples > 1 and decoding.temperature == 0:
+            raise RequestError("At temperature 0 every draw is the same. Take one sample a prompt, or warm it up.")
         nonce, now = draw_nonce(), datetime.now().astimezone()
-        commitment = commit(nonce, draw_sides(nonce, [prompt.id for prompt in checked]))
+        num_placebos = min(num_placebos, len(checked))
         plan = Plan(
-            adapter, base_model, judge_model or "", checked, decoding, seed, is_judge_only,
-            now.isoformat(timespec="seconds"), commitment,
+            adapter, adapter_seal(adapter), base_model, judge_model, checked, decoding, seed, samples, num_placebos,
+            primary, is_judge_only, _count_earlier(checked), tuple(trained_on(adapter, checked)),
+            now.isoformat(timespec="seconds"),
+            commit(nonce, deal(nonce, [prompt.id for prompt in checked], samples, num_placebos)),
         )  # fmt: skip
         comparison = cls(Journal.create(logs_dir(), f"{STEM}_{now:%Y%m%d_%H%M%S}"))
         with comparison._alone() as standing:
-            comparison._add(standing, plan.as_record())
+            comparison._add(standing, plan.as_record() | {"digest": digest(checked)})
             comparison._add(standing, {"kind": "sealed", "box": seal(nonce)})
         comparison._write_log()
         return comparison
@@ -87,8 +109,8 @@ class Comparison:
             raise RequestError(f"There is no comparison at {path}. Choose one of the list, or start a new one.")
         comparison = cls(Journal(path))
         standing = comparison._read()
-        if standing.plan is None or not standing.sides:
-            raise RequestError(f"{path} is no comparison's journal, or its beginning is damaged. Start a new one.")
+        if standing.plan is None or not standing.items:
+            raise RequestError(f"{path} is no comparison's journal of this version, or its beginning is damaged.")
         return comparison
 
     @classmethod
@@ -118,78 +140,103 @@ class Comparison:
 
     @property
     def is_complete(self) -> bool:
-        """Every vote is in (or, where nobody votes, every verdict): sides and nonce are out."""
+        """Every verdict is in, or the person ended it early: sides and nonce are out."""
         return self._read().is_revealed
 
-    @property
-    def nonce(self) -> str:
-        """In hex, once all is revealed: with it anyone can check the commitment. Nothing before."""
+    def counts(self) -> Counts:
         standing = self._read()
-        return standing.nonce.hex() if standing.is_revealed else ""
+        answered, judged = (sum(map(test, standing.items)) for test in (standing.is_answered, standing.is_judged))
+        return Counts(answered, judged, len(standing.votes), len(standing.items))
 
-    def progress(self) -> tuple[int, int, int, int]:
-        """How many prompts are answered, judged and voted on, and how many there are."""
+    def card(self, item_id: str) -> Card:
+        """Both responses of an item by side; RequestError until they are there."""
         standing = self._read()
-        ids = [prompt.id for prompt in standing.started.prompts]
-        return sum(map(standing.is_answered, ids)), sum(map(standing.is_judged, ids)), len(standing.votes), len(ids)
-
-    def cards(self, index: int) -> Card:
-        """The prompt at `index` with both responses by side; RequestError until both are there."""
-        standing = self._read()
-        prompts = standing.started.prompts
-        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(prompts):
-            raise RequestError(f"There is no prompt {index!r}: they are numbered from 0 to {len(prompts) - 1}.")
-        prompt = prompts[index]
-        if not standing.is_answered(prompt.id):
-            raise RequestError(f"The prompt '{prompt.id}' is not answered yet. Wait for both responses.")
-        text_a, text_b = (standing.answer_on(prompt.id, side).text for side in Side)
-        return Card(prompt.id, prompt.category, prompt.prompt, text_a, text_b)
+        item = _answered_item(standing, item_id)
+        prompt = standing.prompts[item.prompt_id]
+        texts = (standing.answer_on(item.id, side).text for side in Side)
+        return Card(item.id, list(standing.items).index(item.id) + 1, prompt.category, prompt.prompt, *texts)
 
     def pending(self) -> list[str]:
-        """The ids of the prompts that wait for a vote, both responses being there."""
+        """The ids of the items that wait for a vote, both responses being there."""
         standing = self._read()
-        if standing.started.is_judge_only:
+        if standing.started.is_judge_only or standing.is_revealed:
             return []
-        ids = (prompt.id for prompt in standing.started.prompts)
-        return [prompt_id for prompt_id in ids if standing.is_answered(prompt_id) and prompt_id not in standing.votes]
+        return [item_id for item_id in standing.items if standing.is_answered(item_id) and item_id not in standing.votes]
 
-    def vote(self, prompt_id: str, verdict: HumanVerdict | str) -> None:
-        """Store a vote at once. The last one opens the seal."""
+    def failed(self) -> dict[str, int]:
+        """Why items lack a verdict of the judge, with how many each, so that each reason can be tried again."""
+        standing = self._read()
+        if not standing.started.judge_model:
+            return {}
+        found: dict[str, int] = {}
+        for item_id in filter(standing.is_answered, standing.items):
+            if standing.is_judged(item_id) or standing.judge_stopped:
+                result = standing.judge_result(item_id)
+                for reason in {order.partition(":")[2] for order in (result.order_1, result.order_2)} - {""}:
+                    found[reason] = found.get(reason, 0) + 1
+        return found
+
+    def vote(self, item_id: str, verdict: HumanVerdict | str) -> None:
+        """Store a vote at once. The last one opens the seal, unless the judge is still at it."""
         if verdict not in list(HumanVerdict):
             raise RequestError(f"A vote is one of {', '.join(HumanVerdict)}, not {str(verdict)[:40]!r}.")
         with self._alone() as standing:
-            _check_vote(standing, prompt_id)
-            self._add(standing, {"kind": "vote", "prompt_id": prompt_id, "verdict": str(verdict), "at": _now()})
-            if len(standing.votes) == len(standing.started.prompts):
-                self._reveal(standing)
+            _check_vote(standing, item_id)
+            self._add(standing, {"kind": "vote", "item": item_id, "verdict": str(verdict), "at": _now()})
+            self._reveal_if_done(standing)
         self._write_log()
 
     def undo(self) -> str:
-        """Take the last vote back and say whose prompt's it was; RequestError once the sides are out."""
+        """Take the last vote back and say which item's it was; RequestError once the sides are out."""
         with self._alone() as standing:
             if standing.is_revealed:
                 raise RequestError("Every vote is in and the sides are shown, so votes can no longer be taken back.")
             if not standing.votes:
                 raise RequestError("There is no vote to take back.")
-            prompt_id = list(standing.votes)[-1]
-            self._add(standing, {"kind": "undo", "prompt_id": prompt_id, "at": _now()})
+            item_id = list(standing.votes)[-1]
+            self._add(standing, {"kind": "undo", "item": item_id, "at": _now()})
         self._write_log()
-        return prompt_id
+        return item_id
 
-    def results(self, by: str = "human") -> Tally:
-        """What the open prompts add up to by the person's votes (`human`) or the judge's verdicts (`judge`)."""
-        if by not in ("human", "judge"):
-            raise RequestError(f"Results are by 'human' or by 'judge', not by {by!r}.")
-        return Tally.of(self._read().outcomes(by))
+    def end_early(self) -> None:
+        """Show the result as it stands, labelled so; what has no verdict yet counts as not covered."""
+        with self._alone() as standing:
+            if not standing.is_revealed:
+                self._reveal(standing, is_early=not standing.is_done())
+        self._write_log()
 
-    def rows(self) -> list[Row]:
-        """One row a prompt, in their order; until a prompt is open, its responses, sides and verdicts are blank."""
+    def retry(self, reason: str) -> None:
+        """Let `run` ask again what failed for this reason."""
+        if reason not in self.failed():
+            raise RequestError(f"Nothing of this comparison failed as {reason[:40]!r}.")
+        with self._alone() as standing:
+            self._add(standing, {"kind": "retry", "reason": reason, "at": _now()})
+
+    def results(self) -> Results | None:
+        """What it came to, placebos apart; None until all is revealed: there is no running result."""
         standing = self._read()
-        return [standing.row(prompt) for prompt in standing.started.prompts]
+        return assess(standing) if standing.is_revealed else None
 
-    def summary(self) -> Summary:
-        """Strengths and weaknesses by the judge's scores and reasons, over the open prompts."""
-        return summarise(self._read())
+    def decided(self, by: Decider) -> list[Decided]:
+        """The pairs that somebody preferred one response of, for use as preference data; none before the end."""
+        standing = self._read()
+        found: list[Decided] = []
+        for item in standing.real_items() if standing.is_revealed else ():
+            outcome = standing.outcome(item.id, by)
+            if outcome in (Outcome.WIN, Outcome.LOSS):
+                base, tuned = (standing.answers[item.id][who].text for who in (BASE, TUNED))
+                chosen, rejected = (tuned, base) if outcome is Outcome.WIN else (base, tuned)
+                found.append(Decided(standing.prompts[item.prompt_id], chosen, rejected, by.value, self.path.stem))
+        return found
+
+    def check_unchanged(self) -> None:
+        """AdapterError where the adapter of this name is no longer the one that was compared."""
+        plan = self.plan
+        if adapter_seal(plan.adapter) != plan.adapter_seal:
+            raise AdapterError(
+                f"The adapter '{plan.adapter}' is not the one that this comparison was begun with: it was trained anew, "
+                "or is gone. Start a new comparison."
+            )
 
     def run(
         self,
@@ -197,6 +244,7 @@ class Comparison:
         judge: Judge | None = None,
         is_stopped: Callable[[], bool] = lambda: False,
         on_progress: Progress = lambda phase, done, total: None,
+        drift: Drifter | None = None,
     ) -> None:
         """Answer and judge whatever is not yet; a worker thread's body. Returns early where stopped.
 
@@ -205,73 +253,98 @@ class Comparison:
         try:
             with contextlib.suppress(Cancelled):
                 self._answer_all(answer, is_stopped, on_progress)
-                if judge is not None:
+                if drift is not None and not is_stopped():
+                    self._measure_drift(drift)
+                if judge is not None and not is_stopped():
                     self._judge_all(judge, is_stopped, on_progress)
-                if not is_stopped():
-                    self._complete(judge)
         finally:
+            with self._alone() as standing:
+                self._reveal_if_done(standing)
             self._write_log()
 
     def _answer_all(self, answer: Answerer, is_stopped: Callable[[], bool], on_progress: Progress) -> None:
-        plan, standing = self.plan, self._read()
-        waiting = [place for place, prompt in enumerate(plan.prompts) if not standing.is_answered(prompt.id)]
-        total = len(plan.prompts)
+        standing = self._read()
+        total = len(standing.items)
+        waiting = [item for item in standing.items.values() if not standing.is_answered(item.id)]
         on_progress("answering", total - len(waiting), total)
-        for start in range(0, len(waiting), COMPARISON_BATCH_PROMPTS):
-            if is_stopped():
-                return
-            places = waiting[start : start + COMPARISON_BATCH_PROMPTS]
-            self._answer_batch(answer, places)
-            on_progress("answering", total - len(waiting) + start + len(places), total)
+        for sample in range(standing.started.samples):
+            of_sample = [item for item in waiting if item.sample == sample]
+            for start in range(0, len(of_sample), COMPARISON_BATCH_ITEMS):
+                if is_stopped():
+                    return
+                self._answer_batch(answer, of_sample[start : start + COMPARISON_BATCH_ITEMS])
+                on_progress("answering", self.counts().answered, total)
 
-    def _answer_batch(self, answer: Answerer, places: list[int]) -> None:
-        plan = self.plan
-        prompts = [plan.prompts[place] for place in places]
-        turns = [Turn(who, ask(prompt.prompt)) for prompt in prompts for who in (BASE, plan.adapter)]
+    def _answer_batch(self, answer: Answerer, items: list[Item]) -> None:
+        standing = self._read()
+        plan, prompts = standing.started, standing.prompts
+        asked = [(item, slot, _contender(plan, item, slot)) for item in items for slot in (BASE, TUNED)]
+        turns = [Turn(who, prompts[item.prompt_id].conversation) for item, _, who in asked]
         # By the batch's place, so that batches differ and one asked again after a cut-off is drawn alike.
-        responses = answer(turns, replace(plan.decoding, seed=plan.seed + places[0]))
-        named = [(prompt.id, who) for prompt in prompts for who in (BASE, TUNED)]
-        with self._alone() as standing:
-            for (prompt_id, contender), response in zip(named, responses, strict=True):
-                self._add(standing, _response_record(prompt_id, contender, response))
+        seed = (plan.seed + SAMPLE_STRIDE * items[0].sample + int(items[0].id)) % 2**31
+        responses = answer(turns, replace(plan.decoding, seed=seed))
+        with self._alone() as now:
+            for (item, slot, who), response in zip(asked, responses, strict=True):
+                self._add(now, _response_record(item, slot, who, response, seed))
         self._write_log()
 
-    def _judge_all(self, judge: Judge, is_stopped: Callable[[], bool], on_progress: Progress) -> None:
+    def _measure_drift(self, drift: Drifter) -> None:
+        """How far tuned is from base on base's own responses; once, and without it the comparison goes on."""
         standing = self._read()
-        prompts = standing.started.prompts
-        for done, prompt in enumerate(prompts):
-            on_progress("judging", done, len(prompts))
-            if is_stopped():
-                return
-            if standing.is_answered(prompt.id) and not standing.is_judged(prompt.id):
-                self._judge_one(judge, prompt, standing, is_stopped)
-        on_progress("judging", len(prompts), len(prompts))
+        items = [item for item in standing.real_items() if item.sample == 0 and standing.is_answered(item.id)]
+        if standing.drift or not items:
+            return
+        asked = [
+            (standing.prompts[item.prompt_id].conversation, standing.answers[item.id][BASE].raw) for item in items
+        ]
+        values = dict(zip([item.id for item in items], drift(asked), strict=False))
+        with self._alone() as now:
+            self._add(now, {"kind": "drift", "values": values, "at": _now()})
 
-    def _judge_one(self, judge: Judge, prompt: Prompt, standing: Standing, is_stopped: Callable[[], bool]) -> None:
-        texts = standing.answers[prompt.id]
-        known = dict(standing.rulings.get(prompt.id, {}))
+    def _judge_all(self, judge: Judge, is_stopped: Callable[[], bool], on_progress: Progress) -> None:
+        """Several pairs at once; the judge keeps the pace. The first failure that concerns all of them ends it."""
+        standing = self._read()
+        waiting = [item for item in standing.items.values() if standing.is_answered(item.id)]
+        failed: list[JudgeError] = []
+
+        def rule(item: Item) -> None:
+            if is_stopped() or failed:
+                return
+            try:
+                with contextlib.suppress(Cancelled):
+                    self._judge_one(judge, item, standing, lambda: is_stopped() or bool(failed))
+            except JudgeError as error:
+                failed.append(error)
+            on_progress("judging", self.counts().judged, len(standing.items))
+
+        on_progress("judging", self.counts().judged, len(standing.items))
+        with ThreadPoolExecutor(int(JUDGE["judge_threads"].default), thread_name_prefix="judge") as pool:
+            list(pool.map(rule, waiting))
+        if failed:
+            stopped = {"kind": "judge_stopped", "sentence": str(failed[0]), "reason": failed[0].reason, "at": _now()}
+            with self._alone() as now:
+                self._add(now, stopped)
+            raise failed[0]
+
+    def _judge_one(self, judge: Judge, item: Item, standing: Standing, is_stopped: Callable[[], bool]) -> None:
+        texts = standing.answers[item.id]
+        known = dict(standing.rulings.get(item.id, {}))
 
         def keep(order: int, ruling: Ruling) -> None:
             with self._alone() as now:
-                self._add(now, _ruling_record(prompt.id, order, ruling))
+                self._add(now, {"kind": "ruling", "item": item.id, "order": order, **asdict(ruling), "at": _now()})
 
-        try:
-            judge.judge_pair(prompt, texts[BASE].text, texts[TUNED].text, is_stopped, known, keep)
-        except JudgeError as error:
-            with self._alone() as now:
-                self._add(now, {"kind": "judge_stopped", "reason": str(error), "at": _now()})
-            raise
+        judge.judge_pair(
+            standing.prompts[item.prompt_id], texts[BASE].text, texts[TUNED].text, is_stopped, known, keep
+        )  # fmt: skip
 
-    def _complete(self, judge: Judge | None) -> None:
-        """Where nobody votes, the last verdict opens the seal."""
-        with self._alone() as standing:
-            plan = standing.started
-            is_judged = judge is None or all(standing.is_judged(prompt.id) for prompt in plan.prompts)
-            if plan.is_judge_only and is_judged and not standing.is_revealed:
-                self._reveal(standing)
+    def _reveal_if_done(self, standing: Standing) -> None:
+        if standing.is_done() and not standing.is_revealed:
+            self._reveal(standing, is_early=False)
 
-    def _reveal(self, standing: Standing) -> None:
-        self._add(standing, {"kind": "revealed", "nonce": standing.nonce.hex(), "at": _now()})
+    def _reveal(self, standing: Standing, is_early: bool) -> None:
+        nonce = standing.nonce.hex()
+        self._add(standing, {"kind": "revealed", "nonce": nonce, "is_early": is_early, "at": _now()})
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[Standing]:
@@ -293,7 +366,7 @@ class Comparison:
     def _write_log(self) -> None:
         # The journal holds everything: a log that cannot be written now is written with the next change.
         with contextlib.suppress(OSError):
-            write_text(self.log_path, write_report(self._read()))
+            write_text(self.log_path, write_log(self._read()))
 
 
 def list_comparisons() -> list[Path]:
@@ -301,30 +374,55 @@ def list_comparisons() -> list[Path]:
     return sorted(logs_dir().glob(f"{STEM}_*.jsonl"), key=lambda path: path.name, reverse=True)
 
 
-def _check_vote(standing: Standing, prompt_id: object) -> None:
-    plan = standing.started
-    if plan.is_judge_only:
+def adapter_seal(adapter: str) -> str:
+    """SHA-256 of the adapter's manifest, which names the hash of every file of it; nothing where there is none."""
+    with contextlib.suppress(OSError, PlaygroundError):
+        return hashlib.sha256((adapter_dir(adapter) / "manifest.json").read_bytes()).hexdigest()
+    return ""
+
+
+def _count_earlier(prompts: Sequence[Prompt]) -> int:
+    """Comparisons begun before on the same prompts, whatever the adapter: each is a further try."""
+    return [_digest_of(path) for path in list_comparisons()].count(digest(prompts))
+
+
+def _digest_of(path: Path) -> str:
+    with contextlib.suppress(OSError, ValueError, AttributeError), path.open(encoding="utf-8") as file:
+        return str(json.loads(file.readline()).get("digest", ""))
+    return ""
+
+
+def _contender(plan: Plan, item: Item, slot: str) -> str:
+    return plan.adapter if slot == TUNED and not item.is_placebo else BASE
+
+
+def _answered_item(standing: Standing, item_id: object) -> Item:
+    item = standing.items.get(item_id) if isinstance(item_id, str) else None
+    if item is None:
+        raise RequestError(f"This comparison has no pair named {str(item_id)[:40]!r}.")
+    if not standing.is_answered(item.id):
+        raise RequestError(f"Pair {item.id} is not answered yet. Wait for both responses.")
+    return item
+
+
+def _check_vote(standing: Standing, item_id: object) -> None:
+    if standing.started.is_judge_only:
         raise RequestError("In this comparison only the judge decides; start one with votes to vote yourself.")
-    if prompt_id not in [prompt.id for prompt in plan.prompts]:
-        raise RequestError(f"This comparison has no prompt named {str(prompt_id)[:40]!r}.")
-    if not standing.is_answered(str(prompt_id)):
-        raise RequestError(f"The prompt '{prompt_id}' is not answered yet. Wait for both responses.")
-    if prompt_id in standing.votes:
-        raise RequestError(f"The prompt '{prompt_id}' already has its vote. Undo takes back the last one.")
+    item = _answered_item(standing, item_id)
+    if standing.is_revealed:
+        raise RequestError("The sides are shown already, so a vote would no longer be blind. Start a new comparison.")
+    if item.id in standing.votes:
+        raise RequestError(f"Pair {item.id} already has its vote. Undo takes back the last one.")
 
 
-def _response_record(prompt_id: str, contender: str, response: Response) -> dict[str, object]:
+def _response_record(item: Item, slot: str, contender: str, response: Response, seed: int) -> dict[str, object]:
+    cleaned = normalise(response.text)
+    answer = Answer(
+        response.text, cleaned.text, response.num_tokens, response.is_cut, response.note, cleaned.findings
+    )  # fmt: skip
     return {
-        "kind": "response", "prompt_id": prompt_id, "contender": contender, "raw": response.text,
-        "text": normalise(response.text), "num_tokens": response.num_tokens, "is_cut": response.is_cut,
-        "note": response.note, "at": _now(),
-    }  # fmt: skip
-
-
-def _ruling_record(prompt_id: str, order: int, ruling: Ruling) -> dict[str, object]:
-    return {
-        "kind": "ruling", "prompt_id": prompt_id, "order": order, **asdict(ruling),
-        "prompt_version": PROMPT_VERSION, "schema_version": SCHEMA_VERSION, "at": _now(),
+        "kind": "response", "item": item.id, "slot": slot, "contender": contender, **asdict(answer), "seed": seed,
+        "at": _now(),
     }  # fmt: skip
 
 

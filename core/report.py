@@ -1,171 +1,288 @@
-"""A comparison in words: the readable log, and the judge's reasons as strengths and weaknesses.
+"""A comparison in words: what it can show before it starts, and what it came to, each figure with its doubt.
 
-Reads how a comparison stands; until all is revealed it says nothing that tells the contenders apart.
+The page and the log say the same sentences. Plain text: ids and reasons in it came from elsewhere.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Final
 
-from core.blind import Side
-from core.judge import BASE, DIMENSIONS, TUNED, JudgeOutcome
-from core.prompts import Prompt
-from core.standing import Standing
-from core.stats import Outcome, Tally
+from core.agreement import Agreement
+from core.judge import BASE, REASON_WORDS, TUNED
+from core.prices import cost
+from core.results import LIKE_LENGTH, Arm, Floor, Quote, Results
+from core.standing import Decider
+from core.stats import (
+    MIN_COVERAGE,
+    Finding,
+    Interval,
+    Mean,
+    Tally,
+    extremes,
+    false_alarm,
+    find,
+    preference_probability,
+    prompts_needed,
+    sign_test,
+    wins_needed,
+)
 
-MAX_QUOTES = 3
+WHO: Final = {Decider.HUMAN: "You", Decider.JUDGE: "Gemini"}
+# Under this many verdicts an agreement, a category or a placebo share says next to nothing.
+FEW_AGREED, FEW_IN_CATEGORY, FEW_PLACEBOS = 20, 10, 5
 MAX_QUOTE_CHARACTERS = 240
-# Differences of the mean score below this, on a scale of 1 to 5, are not called stronger or weaker.
-NOTABLE = 0.1
-RULE = "-" * 78
+TRIES = 10
+
+AFTER = {
+    Finding.BETTER: "the sign test is below 0.05",
+    Finding.WORSE: "the sign test is below 0.05",
+    Finding.LEANING_BETTER: "too few to be sure",
+    Finding.LEANING_WORSE: "too few to be sure",
+    Finding.NO_DIFFERENCE: "this may well be chance",
+    Finding.TOO_LITTLE: f"under {MIN_COVERAGE:.0%} of the prompts have a verdict",
+}
+Section = tuple[str, list[str]]
 
 
-@dataclass(frozen=True)
-class Summary:
-    """The judge's view of tuned against base. `differences`: dimension -> mean of tuned minus base, over n prompts."""
-
-    n: int
-    differences: Mapping[str, float]
-    won: tuple[str, ...]
-    lost: tuple[str, ...]
-
-    @classmethod
-    def of(cls, results: Iterable[tuple[Prompt, JudgeOutcome]]) -> "Summary":
-        judged = list(results)
-        scores = [result.scores for _, result in judged if result.scores]
-        differences = {
-            name: sum(score[TUNED][name] - score[BASE][name] for score in scores) / len(scores)
-            for name in (DIMENSIONS if scores else ())
-        }
-        return cls(len(scores), differences, _quotes(judged, Outcome.WIN), _quotes(judged, Outcome.LOSS))
-
-    def sentences(self) -> list[str]:
-        """Plain lines for the page and the log; empty where nothing was judged."""
-        if not self.n:
-            return []
-        stronger = {name: value for name, value in self.differences.items() if value >= NOTABLE}
-        weaker = {name: value for name, value in self.differences.items() if value <= -NOTABLE}
-        prompts = "1 prompt" if self.n == 1 else f"{self.n} prompts"
-        lines = [
-            f"Mean scores (1 to 5) over {prompts}, tuned minus base. Descriptive only: the outcomes decide.",
-            f"Stronger in: {_listed(stronger)}.",
-            f"Weaker in: {_listed(weaker)}.",
-        ]
-        lines += [f"Why it won, {quote}" for quote in self.won]
-        return lines + [f"Why it lost, {quote}" for quote in self.lost]
+# --- before ---------------------------------------------------------------------------------------------
 
 
-def write_tally(tally: Tally) -> str:
-    """A tally as a sentence, with n, interval, and what is left out."""
-    text = (
-        f"wins {tally.wins}, ties {tally.ties}, losses {tally.losses}, flips {tally.flips} (n = {tally.n}); "
-        f"no verdict {tally.no_verdict}."
-    )
-    if tally.win_rate is None or tally.low is None or tally.high is None:
-        return text
-    text += f" Win rate {tally.win_rate:.2f} ({tally.low:.2f} to {tally.high:.2f})"
-    if tally.decided_share is None or tally.decided_low is None or tally.decided_high is None:
-        return text + "; none was decided."
-    return text + (
-        f"; share won of the {tally.wins + tally.losses} decided {tally.decided_share:.2f} "
-        f"({tally.decided_low:.2f} to {tally.decided_high:.2f})."
-    )
+def promise(num_prompts: int, samples: int, num_placebos: int, judge_model: str, response_tokens: int) -> str:
+    """What so many prompts can show, and what the judge would cost."""
+    needed = wins_needed(num_prompts)
+    said = f"{_count(num_prompts, 'prompt')}: "
+    if needed is None:
+        said += "even if tuned won all of them it would not count as better; 6 are the fewest that can show anything."
+    else:
+        said += f"tuned must win {needed} of {num_prompts} decided to count as better."
+    if samples > 1:
+        said += f" Each is drawn {samples} times and averaged."
+    if num_placebos:
+        pairs = "1 pair is" if num_placebos == 1 else f"{num_placebos} pairs are"
+        said += f" {pairs} added, unmarked, in which both sides are base: the noise that the result is read against."
+    if judge_model:
+        said += f" {cost(judge_model, 2 * (num_prompts * samples + num_placebos), response_tokens).sentence}"
+    return said
 
 
-def write_report(standing: Standing) -> str:
-    """The whole log as it stands."""
-    parts = [_head(standing)]
-    if standing.is_revealed:
-        parts.append(_results(standing))
-    entry = _open_entry if standing.is_revealed else _blind_entry
-    parts += [
-        f"{RULE}\n{number}. {prompt.category} [{prompt.id}]\n\n{prompt.prompt}\n\n{entry(standing, prompt)}"
-        for number, prompt in enumerate(standing.started.prompts, start=1)
+# --- after ----------------------------------------------------------------------------------------------
+
+
+def headline(results: Results) -> str:
+    """The one sentence; the primary decider's."""
+    arm = results.primary
+    if arm is None:
+        return "Nobody judged and nobody voted: there is no result, only the responses."
+    early = "Ended early. " if results.is_early else ""
+    return f"{early}{arm_sentence(arm)}"
+
+
+def arm_sentence(arm: Arm) -> str:
+    t = arm.tally
+    counts = [_count(t.wins, "win"), _count(t.ties, "tie"), _count(t.losses, "loss", "losses")]
+    counts += [_count(t.flips, "flip")] if t.flips else []
+    counts += [f"{t.no_verdict} without a verdict"] if t.no_verdict else []
+    rate = f"; win rate {_share(Interval(t.win_rate, t.low, t.high))}" if t.n else ""
+    return f"{arm.finding.value.capitalize()}: {', '.join(counts)}{rate}; {AFTER[arm.finding]}."
+
+
+def sections(results: Results) -> list[Section]:
+    """Everything else, under titles, in the order in which it is read; a section without a line is left out."""
+    arms = [arm for arm in (results.primary, results.human, results.judge) if arm is not None]
+    arms = list({arm.by: arm for arm in arms}.values())
+    found: list[Section] = [("Your fine-tune did nothing", did_nothing(results))]
+    found += [(f"How sure: {_name(arm)}", _doubt(arm)) for arm in arms]
+    found += [
+        ("The noise floor", [line for arm in arms for line in _noise(arm)]),
+        ("Lengths, cuts and what was cleaned", [*_cuts(results, arms), *_cleanings(results)]),
+        ("By category", [line for arm in arms for line in _categories(arm)]),
+        ("You against Gemini", _agreed(results)),
+        ("Strengths and weaknesses, by Gemini", _strengths(results)),
+        ("Without any judge", results.diagnostics.sentences()),
+        ("How much this can be trusted", _trust(results)),
     ]
-    return "\n\n".join(parts) + "\n"
+    return [(title, lines) for title, lines in found if lines]
 
 
-def summarise(standing: Standing) -> Summary:
-    """Over the prompts that are open and judged."""
-    results = ((prompt, standing.judge_result(prompt.id)) for prompt in standing.started.prompts)
-    return Summary.of((prompt, result) for prompt, result in results if result is not None)
+def did_nothing(results: Results) -> list[str]:
+    """What says that the fine-tune changed nothing; empty where nothing says so, or where somebody saw a difference."""
+    arm = results.primary
+    if arm is not None and arm.finding in (Finding.BETTER, Finding.WORSE):
+        return []
+    return [*results.diagnostics.did_nothing, *(_inside_noise(arm) if arm is not None else [])]
 
 
-def _head(standing: Standing) -> str:
-    plan, decoding = standing.started, standing.started.decoding
-    answered = sum(standing.is_answered(prompt.id) for prompt in plan.prompts)
-    lines = [
-        "Model comparison",
-        f"Started:    {plan.created_at}",
-        f"Base:       {plan.base_model}",
-        f"Tuned:      {plan.adapter}",
-        f"Judge:      {plan.judge_model or 'none'}{', without a human vote' if plan.is_judge_only else ''}",
-        f"Decoding:   temperature {decoding.temperature:g}, top p {decoding.top_p:g}, "
-        f"at most {decoding.max_new_tokens} tokens, seed {plan.seed}",
-        f"Prompts:    {len(plan.prompts)}, of which {answered} answered and {len(standing.votes)} voted on",
-        f"Sides:      sealed under SHA-256 {plan.commitment}",
+def _inside_noise(arm: Arm) -> list[str]:
+    floor, real = arm.floor, Interval.of(arm.num_decided_items, arm.num_items)
+    if floor.n < FEW_PLACEBOS or real.share is None or floor.decided.share is None or real.share > floor.decided.share:
+        return []
+    return [
+        f"{_name(arm)} preferred one response in {arm.num_decided_items} of {arm.num_items} pairs of base and tuned, and "
+        f"in {floor.decided_k} of {floor.n} pairs of base and base: tuned stands out no more than base's second draw."
     ]
-    if standing.is_revealed:
-        lines.append(f"Nonce:      {standing.nonce.hex()}")
-    if standing.judge_stopped:
-        lines.append(f"The judge stopped: {standing.judge_stopped}")
-    return "\n".join(lines)
 
 
-def _results(standing: Standing) -> str:
-    plan, lines = standing.started, ["Results, for tuned against base"]
-    if not plan.is_judge_only:
-        lines.append(f"Person:     {write_tally(Tally.of(standing.outcomes('human')))}")
-    if plan.judge_model:
-        lines.append(f"Judge:      {write_tally(Tally.of(standing.outcomes('judge')))}")
-    sentences = summarise(standing).sentences()
-    return "\n".join(lines + (["", "Strengths and weaknesses, by the judge", *sentences] if sentences else []))
+def _doubt(arm: Arm) -> list[str]:
+    t = arm.tally
+    lines = [arm_sentence(arm)]
+    if t.wins + t.losses:
+        decided = Interval(t.decided_share, t.decided_low, t.decided_high)
+        lines.append(
+            f"Of the {t.wins + t.losses} decided it won {_share(decided)}; exact two-sided sign test p = "
+            f"{_p(sign_test(t.wins, t.losses))}. The probability that its preference rate is above one half is "
+            f"{preference_probability(t.wins, t.losses):.2f} (Beta, flat prior; shown, never deciding)."
+        )
+    if sum(arm.leaning):
+        lines.append(
+            f"Counted as ties though one of the two orders preferred a side: {arm.leaning[0]} leaning to tuned, "
+            f"{arm.leaning[1]} to base."
+        )
+    if t.no_verdict:
+        worst, best = extremes(t)
+        reasons = ", ".join(f"{number} {REASON_WORDS.get(reason, reason)}" for reason, number in arm.missing.items() if number)
+        lines.append(
+            f"Covered: {t.n} of {t.n + t.no_verdict} prompts (missing: {reasons}). Had all the missing gone to base: "
+            f"{find(worst).value}, win rate {worst.win_rate:.2f}; all to tuned: {find(best).value}, {best.win_rate:.2f}."
+        )
+    needed = prompts_needed(t)
+    if needed is not None and arm.finding not in (Finding.BETTER, Finding.WORSE):
+        lines.append(f"If this share is the true one, about {needed:,} prompts would show it in four tries of five.")
+    return lines
 
 
-def _blind_entry(standing: Standing, prompt: Prompt) -> str:
-    if not standing.is_answered(prompt.id):
-        return "(not answered yet)"
-    verdict = standing.votes.get(prompt.id)
-    state = f"Vote: {verdict}" if verdict else "(no vote yet)"
-    if standing.started.is_judge_only:
-        state = "(sides are shown when the comparison is complete)"
-    return f"{_response('A', standing, prompt)}\n\n{_response('B', standing, prompt)}\n\n{state}"
+def _noise(arm: Arm) -> list[str]:
+    floor = arm.floor
+    if not floor.n:
+        return []
+    flips = f", its two orders disagreed in {_share(floor.flipped)}" if arm.by is Decider.JUDGE else ""
+    real = Interval.of(arm.num_decided_items, arm.num_items)
+    few = " Too few pairs to read much into." if floor.n < FEW_PLACEBOS else ""
+    return [
+        f"On {_count(floor.n, 'pair')} of base against base {_name(arm, is_inside=True)} preferred one in "
+        f"{_share(floor.decided)}{flips}; on the {_count(arm.num_items, 'pair')} of base and tuned in {_share(real)}.{few}"
+    ]
 
 
-def _open_entry(standing: Standing, prompt: Prompt) -> str:
-    row = standing.row(prompt)
-    lines = [_response("A", standing, prompt), "", _response("B", standing, prompt), ""]
-    if row.human_verdict:
-        lines.append(f"Vote: {row.human_verdict}. For tuned: {row.human_outcome}.")
-    if row.judge_outcome:
-        orders = f"base shown first: {row.judge_order_1}; tuned shown first: {row.judge_order_2}"
-        lines.append(f"Judge, {orders}. For tuned: {row.judge_outcome}.")
-    if row.judge_reason:
-        lines.append(row.judge_reason)
-    return "\n".join(lines)
+def _cuts(results: Results, arms: list[Arm]) -> list[str]:
+    base, tuned = results.cut[BASE], results.cut[TUNED]
+    lines = []
+    if base.share or tuned.share:
+        lines.append(
+            f"Cut at {results.plan.decoding.max_new_tokens} tokens: {_share(base)} of base's responses, {_share(tuned)} of "
+            "tuned's."
+        )
+        lines += [f"{_name(arm)}, where neither was cut: {_short_tally(arm.uncut)}" for arm in arms]
+    lines += [
+        f"{_name(arm)}, where the longer response has at most {LIKE_LENGTH:g} times the other's tokens (descriptive): "
+        f"{_short_tally(arm.like_length)}"
+        for arm in arms
+    ]
+    return lines
 
 
-def _response(side: str, standing: Standing, prompt: Prompt) -> str:
-    """One side's response; who that is only once all is revealed."""
-    if not standing.is_answered(prompt.id):
-        return f"[{side}] (not answered)"
-    answer = standing.answer_on(prompt.id, Side(side))
-    who = ""
-    if standing.is_revealed:
-        who = f", {TUNED if standing.sides[prompt.id] == side else BASE}, tokens: {answer.num_tokens}"
-        who += ", cut" if answer.is_cut else ""
-    return f"[{side}{who}]\n{answer.text or '(empty)'}"
+def _cleanings(results: Results) -> list[str]:
+    return [
+        f"Cleaned off {who}'s responses before anyone saw them: "
+        + ", ".join(f"{kind} in {number}" for kind, number in found.items())
+        + "."
+        for who, found in results.cleaned.items()
+        if found
+    ]
 
 
-def _quotes(judged: Iterable[tuple[Prompt, JudgeOutcome]], outcome: Outcome) -> tuple[str, ...]:
-    found = [f"{p.id}: “{_short(r.reason)}”" for p, r in judged if r.outcome is outcome and r.reason]
-    return tuple(found[:MAX_QUOTES])
+def _categories(arm: Arm) -> list[str]:
+    if len(arm.categories) < 2:
+        return []
+    return [
+        f"{_name(arm)}, {category}: {_short_tally(tally)}"
+        + (f" Under {FEW_IN_CATEGORY} prompts: descriptive." if tally.n < FEW_IN_CATEGORY else "")
+        for category, tally in arm.categories
+    ]
 
 
-def _short(reason: str) -> str:
-    line = " ".join(reason.split("\n", 1)[0].split())
-    return line if len(line) <= MAX_QUOTE_CHARACTERS else line[: MAX_QUOTE_CHARACTERS - 1].rstrip() + "…"
+def _agreed(results: Results) -> list[str]:
+    found: Agreement | None = results.agreement
+    if found is None or not found.n:
+        return []
+    lines = [_agreement_sentence(found)]
+    if results.share_a.share is not None:
+        lines.append(f"Of your decided votes {_share(results.share_a)} went to A; one half is what nothing would pull to.")
+    return lines
 
 
-def _listed(differences: Mapping[str, float]) -> str:
-    ranked = sorted(differences.items(), key=lambda item: -abs(item[1]))
-    return ", ".join(f"{name} ({value:+.2f})" for name, value in ranked) or "nothing"
+def _agreement_sentence(found: Agreement) -> str:
+    if found.n < FEW_AGREED:
+        return f"{_count(found.n, 'pair')} with both verdicts: too few to say how far you and Gemini agree."
+    said = f"On {_count(found.n, 'pair')} you and Gemini agree in {_share(found.raw)}" if found.raw else ""
+    if found.kappa is None or found.kappa_low is None or found.kappa_high is None:
+        return f"{said}; Cohen's kappa is not defined here."
+    return f"{said}; Cohen's kappa {found.kappa:.2f} ({found.kappa_low:.2f} to {found.kappa_high:.2f}), 0 being chance."
+
+
+def _strengths(results: Results) -> list[str]:
+    scores = results.scores
+    if scores is None:
+        return []
+    known = {name: mean for name, mean in scores.differences.items() if mean.n}
+    lines = [f"{name}: {_mean(mean)} points of 5, tuned minus base, over {_count(mean.n, 'prompt')}." for name, mean in known.items()]
+    lines += [f"Why it won, {_quote(quote)}" for quote in scores.won]
+    lines += [f"Why it lost, {_quote(quote)}" for quote in scores.lost]
+    if scores.num_manipulated:
+        lines.append(f"Gemini marked {_count(scores.num_manipulated, 'verdict')} in which a response talks to the judge.")
+    return lines
+
+
+def _trust(results: Results) -> list[str]:
+    plan, lines = results.plan, []
+    if results.is_early:
+        lines.append("It was ended early. Whoever looks and stops when it suits finds more than there is.")
+    if plan.num_earlier:
+        lines.append(
+            f"These prompts have been compared {_count(plan.num_earlier, 'time')} before. Of {TRIES} tries on nothing at "
+            f"all, one or more falls below 0.05 with probability {false_alarm(TRIES):.2f}; of {plan.num_earlier + 1}, with "
+            f"{false_alarm(plan.num_earlier + 1):.2f}."
+        )
+    if plan.trained_on:
+        lines.append(
+            f"{_count(len(plan.trained_on), 'prompt')} of these are in the data that {plan.adapter} was trained on, so "
+            f"this says little of prompts that it has never seen: {', '.join(plan.trained_on[:8])}."
+        )
+    return lines
+
+
+# --- words ----------------------------------------------------------------------------------------------
+
+
+def _name(arm: Arm, is_inside: bool = False) -> str:
+    return "you" if is_inside and arm.by is Decider.HUMAN else WHO[arm.by]
+
+
+def _short_tally(t: Tally) -> str:
+    if not t.n:
+        return "no prompt with a verdict."
+    return f"{t.wins} won, {t.ties + t.flips} even, {t.losses} lost; win rate {_share(Interval(t.win_rate, t.low, t.high))}."
+
+
+def _share(interval: Interval) -> str:
+    if interval.share is None or interval.low is None or interval.high is None:
+        return "none"
+    return f"{interval.share:.2f} ({interval.low:.2f} to {interval.high:.2f})"
+
+
+def _mean(mean: Mean) -> str:
+    if mean.low is None or mean.high is None:
+        return f"{mean.mean:+.2f}"
+    return f"{mean.mean:+.2f} ({mean.low:+.2f} to {mean.high:+.2f})"
+
+
+def _p(value: float) -> str:
+    return "below 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _quote(quote: Quote) -> str:
+    line = " ".join(quote.text.split("\n", 1)[0].split())
+    short = line if len(line) <= MAX_QUOTE_CHARACTERS else line[: MAX_QUOTE_CHARACTERS - 1].rstrip() + "…"
+    return f"{quote.prompt_id}: “{short}”"
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

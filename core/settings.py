@@ -148,8 +148,15 @@ DECODING = _table(
 )  # fmt: skip
 
 TRAIT_MAX_NEW_TOKENS = 128
-# A comparison's prompts that go to the engine at once; each is two rows, base and tuned.
-COMPARISON_BATCH_PROMPTS = 8
+COMPARISON = _table(
+    Setting("samples", "Draws of each prompt", 1, "Each is a pair to decide on; they are averaged within the prompt.",
+            1, 5, 1),
+    Setting("placebo_share", "Placebo pairs", 0.2, "Pairs in which both sides are base, as a share of the prompts: "
+            "what is said of them is noise.", 0.0, 1.0, 0.1),
+)  # fmt: skip
+# A comparison's pairs that go to the engine at once: two rows each, of 512 tokens at most unless told otherwise, fill
+# one batch of the engine. What was answered before a stop or a crash is kept by this much.
+COMPARISON_BATCH_ITEMS = 14
 
 JUDGE = _table(
     Setting("judge_attempts", "Attempts", 4, "How often one call is tried; a 429 uses up none.", 1, 20, 1),

@@ -1,70 +1,96 @@
-"""How a comparison stands: what its journal's records add up to, and what of it may be seen already.
+"""How a comparison stands: what its journal's records add up to.
 
-Replayed from the records alone, in their order; knows nothing of files, the engine or a judge's calls.
+Replayed from the records alone, in their order; knows nothing of files, the engine or a judge's calls, and of no
+figure. Nothing of it says who is who until all is revealed.
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from enum import StrEnum
 from typing import Any
 
-from core.blind import HumanVerdict, Side, draw_sides, human_outcome, unseal
-from core.export import Row
+from core.blind import HumanVerdict, Item, Side, deal, human_outcome, unseal
 from core.judge import BASE, FIRST_SHOWN, NO_VERDICT, TUNED, JudgeOutcome, Ruling, combine
 from core.prompts import Prompt
 from core.settings import Decoding
 from core.stats import Outcome
 
-NOT_JUDGED = f"{NO_VERDICT}:not_judged"
+# A journal of another format is no journal of ours: what its records mean has changed.
+FORMAT = 2
+NOT_ANSWERED, NOT_JUDGED = "not_answered", "not_judged"
+
+
+class Decider(StrEnum):
+    HUMAN = "human"
+    JUDGE = "judge"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a comparison set out to do; `judge_model` is empty where nobody judges but the person."""
+    """What a comparison set out to do, fixed before anything was asked.
+
+    `judge_model` is empty where nobody judges; `is_judge_only` where nobody votes. `primary` decides the headline.
+    `num_earlier`: comparisons on the same prompts before this one. `trained_on`: ids of prompts that the adapter was
+    trained on. `adapter_seal` identifies the adapter's files.
+    """
 
     adapter: str
+    adapter_seal: str
     base_model: str
     judge_model: str
     prompts: tuple[Prompt, ...]
     decoding: Decoding
     seed: int
+    samples: int
+    num_placebos: int
+    primary: Decider
     is_judge_only: bool
+    num_earlier: int
+    trained_on: tuple[str, ...]
     created_at: str
     commitment: str
 
     def as_record(self) -> dict[str, Any]:
-        return {"kind": "start", **asdict(self)}
+        prompts = [prompt.as_record() for prompt in self.prompts]
+        return {"kind": "start", "format": FORMAT, **asdict(self), "prompts": prompts}
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> "Plan":
-        values = {name: value for name, value in record.items() if name != "kind"}
-        values["prompts"] = tuple(Prompt(**prompt) for prompt in values["prompts"])
+        values = {field.name: record[field.name] for field in fields(cls)}
+        values["prompts"] = tuple(Prompt.of(prompt) for prompt in values["prompts"])
         values["decoding"] = Decoding(**values["decoding"])
+        values["primary"] = Decider(values["primary"])
+        values["trained_on"] = tuple(values["trained_on"])
         return cls(**values)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A contender's response: as it came, and as it is shown and judged."""
+    """A response: as it came, as it is shown and judged, and what was cleaned off on the way."""
 
     raw: str
     text: str
     num_tokens: int
     is_cut: bool
     note: str
+    findings: tuple[str, ...]
 
 
 @dataclass
 class Standing:
-    """Changed by `apply` only. A prompt is open once its vote is in, or where nobody votes: only then do sides show."""
+    """Changed by `apply` only. By item id: `answers` (base's and tuned's), `rulings` (by order), `votes`, `drift`."""
 
     plan: Plan | None = None
     nonce: bytes = b""
-    sides: dict[str, Side] = field(default_factory=dict)
+    items: dict[str, Item] = field(default_factory=dict)
     answers: dict[str, dict[str, Answer]] = field(default_factory=dict)
     rulings: dict[str, dict[int, Ruling]] = field(default_factory=dict)
     votes: dict[str, HumanVerdict] = field(default_factory=dict)
+    drift: dict[str, float] = field(default_factory=dict)
     judge_stopped: str = ""
+    judge_stop_reason: str = NOT_JUDGED
     is_revealed: bool = False
+    is_early: bool = False
 
     def apply(self, records: Iterable[dict[str, Any]]) -> None:
         """Take in records, oldest first; one that is damaged, or came too late to count, changes nothing."""
@@ -80,9 +106,10 @@ class Standing:
     def copy(self) -> "Standing":
         return replace(
             self,
-            answers={prompt_id: dict(answers) for prompt_id, answers in self.answers.items()},
-            rulings={prompt_id: dict(rulings) for prompt_id, rulings in self.rulings.items()},
+            answers={item_id: dict(answers) for item_id, answers in self.answers.items()},
+            rulings={item_id: dict(rulings) for item_id, rulings in self.rulings.items()},
             votes=dict(self.votes),
+            drift=dict(self.drift),
         )
 
     @property
@@ -90,114 +117,114 @@ class Standing:
         assert self.plan is not None
         return self.plan
 
-    def is_answered(self, prompt_id: str) -> bool:
-        return self.answers.get(prompt_id, {}).keys() >= {BASE, TUNED}
+    @property
+    def prompts(self) -> dict[str, Prompt]:
+        return {prompt.id: prompt for prompt in self.started.prompts}
 
-    def is_judged(self, prompt_id: str) -> bool:
-        return self.rulings.get(prompt_id, {}).keys() >= FIRST_SHOWN.keys()
+    def real_items(self) -> list[Item]:
+        """Base against tuned, prompt by prompt in the plan's order."""
+        places = {prompt.id: place for place, prompt in enumerate(self.started.prompts)}
+        real = (item for item in self.items.values() if not item.is_placebo)
+        return sorted(real, key=lambda item: (places[item.prompt_id], item.sample))
 
-    def is_open(self, prompt_id: str) -> bool:
-        return self.started.is_judge_only or prompt_id in self.votes
+    def placebos(self) -> list[Item]:
+        return [item for item in self.items.values() if item.is_placebo]
 
-    def answer_on(self, prompt_id: str, side: Side) -> Answer:
-        contender = TUNED if self.sides[prompt_id] == side else BASE
-        return self.answers[prompt_id][contender]
+    def is_answered(self, item_id: str) -> bool:
+        return self.answers.get(item_id, {}).keys() >= {BASE, TUNED}
 
-    def human_outcome(self, prompt_id: str) -> Outcome | None:
-        """None until voted."""
-        verdict = self.votes.get(prompt_id)
-        return None if verdict is None else human_outcome(verdict, self.sides[prompt_id])
+    def is_judged(self, item_id: str) -> bool:
+        return self.rulings.get(item_id, {}).keys() >= FIRST_SHOWN.keys()
 
-    def judge_result(self, prompt_id: str) -> JudgeOutcome | None:
-        """None until both orders are in and the prompt is open; what stays unjudged at the end is no verdict."""
-        if not self.is_open(prompt_id):
-            return None
-        if self.is_judged(prompt_id):
-            rulings = self.rulings[prompt_id]
-            return combine(rulings[1], rulings[2])
-        if self.started.is_judge_only and self.is_revealed:
-            return JudgeOutcome(NOT_JUDGED, NOT_JUDGED, Outcome.NO_VERDICT, "", {})
-        return None
+    def is_done(self) -> bool:
+        """Every verdict that the result waits for is in. A judge that cannot go on holds up only its own result."""
+        plan = self.started
+        is_voted = plan.is_judge_only or self.votes.keys() >= self.items.keys()
+        is_answered = all(map(self.is_answered, self.items))
+        is_judged = not plan.judge_model or all(map(self.is_judged, self.items))
+        return is_voted and is_answered and (is_judged or bool(self.judge_stopped and plan.primary is Decider.HUMAN))
 
-    def outcomes(self, by: str) -> list[Outcome]:
-        """The outcomes so far, the person's or the judge's, of the open prompts."""
-        ids = [prompt.id for prompt in self.started.prompts]
-        if by == "human":
-            return [outcome for outcome in map(self.human_outcome, ids) if outcome is not None]
-        return [result.outcome for result in map(self.judge_result, ids) if result is not None]
+    def answer_on(self, item_id: str, side: Side) -> Answer:
+        return self.answers[item_id][TUNED if self.items[item_id].tuned_side == side else BASE]
 
-    def row(self, prompt: Prompt) -> Row:
-        """A prompt's row; until it is open, nothing in it tells the contenders apart."""
-        plan, is_shown = self.started, self.is_open(prompt.id)
-        answers = self.answers.get(prompt.id, {}) if is_shown else {}
-        base, tuned = answers.get(BASE), answers.get(TUNED)
-        judged, outcome = self.judge_result(prompt.id), self.human_outcome(prompt.id)
-        return Row(
-            prompt_id=prompt.id,
-            category=prompt.category,
-            prompt=prompt.prompt,
-            base_response=base.text if base else "",
-            tuned_response=tuned.text if tuned else "",
-            tuned_side=self.sides[prompt.id] if is_shown else "",
-            human_verdict=self.votes.get(prompt.id, ""),
-            human_outcome=outcome or "",
-            judge_order_1=judged.order_1 if judged else "",
-            judge_order_2=judged.order_2 if judged else "",
-            judge_outcome=judged.outcome if judged else "",
-            judge_reason=judged.reason if judged else "",
-            base_model=plan.base_model,
-            adapter=plan.adapter,
-            judge_model=plan.judge_model,
-            base_tokens=base.num_tokens if base else None,
-            tuned_tokens=tuned.num_tokens if tuned else None,
-            seed=plan.seed,
-            created_at=plan.created_at,
-        )
+    def human_outcome(self, item_id: str) -> Outcome:
+        """For the tuned model; what was not voted on has no verdict."""
+        verdict = self.votes.get(item_id, HumanVerdict.SKIP)
+        return human_outcome(verdict, self.items[item_id].tuned_side)
+
+    def judge_result(self, item_id: str) -> JudgeOutcome:
+        """Both orders together; one that was never asked has no verdict, by its reason."""
+        reason = self.judge_stop_reason if self.is_answered(item_id) else NOT_ANSWERED
+        missing = Ruling(f"{NO_VERDICT}:{reason}")
+        rulings = self.rulings.get(item_id, {})
+        return combine(*(rulings.get(order, missing) for order in FIRST_SHOWN))
+
+    def outcome(self, item_id: str, by: Decider) -> Outcome:
+        return self.human_outcome(item_id) if by is Decider.HUMAN else self.judge_result(item_id).outcome
 
 
 def _start(standing: Standing, record: dict[str, Any]) -> None:
-    standing.plan = standing.plan or Plan.of(record)
+    if record["format"] == FORMAT:
+        standing.plan = standing.plan or Plan.of(record)
 
 
 def _sealed(standing: Standing, record: dict[str, Any]) -> None:
     if not standing.nonce:
-        standing.nonce = unseal(record["box"])
-        standing.sides = draw_sides(standing.nonce, [prompt.id for prompt in standing.started.prompts])
+        plan, standing.nonce = standing.started, unseal(record["box"])
+        dealt = deal(standing.nonce, [prompt.id for prompt in plan.prompts], plan.samples, plan.num_placebos)
+        standing.items = {item.id: item for item in dealt}
 
 
 def _answer(standing: Standing, record: dict[str, Any]) -> None:
-    answer = Answer(**{name: record[name] for name in ("raw", "text", "num_tokens", "is_cut", "note")})
-    standing.answers.setdefault(record["prompt_id"], {}).setdefault(record["contender"], answer)
+    names = ("raw", "text", "num_tokens", "is_cut", "note")
+    answer = Answer(**{name: record[name] for name in names}, findings=tuple(record["findings"]))
+    standing.answers.setdefault(record["item"], {}).setdefault(record["slot"], answer)
+
+
+def _drift(standing: Standing, record: dict[str, Any]) -> None:
+    standing.drift |= {str(item_id): float(value) for item_id, value in record["values"].items()}
 
 
 def _ruling(standing: Standing, record: dict[str, Any]) -> None:
-    names = ("winner", "reason", "observations", "is_manipulated", "scores")
+    names = ("winner", "reason", "observations", "is_manipulated", "scores", "strength", "key")
     ruling = Ruling(**{name: record[name] for name in names})
-    standing.rulings.setdefault(record["prompt_id"], {}).setdefault(record["order"], ruling)
-    standing.judge_stopped = ""
+    # The last one counts: it was asked because the one before no longer fitted, or had failed.
+    standing.rulings.setdefault(record["item"], {})[record["order"]] = ruling
+    standing.judge_stopped, standing.judge_stop_reason = "", NOT_JUDGED
+
+
+def _retry(standing: Standing, record: dict[str, Any]) -> None:
+    failed = f"{NO_VERDICT}:{record['reason']}"
+    for rulings in standing.rulings.values():
+        for order in [order for order, ruling in rulings.items() if ruling.winner == failed]:
+            del rulings[order]
+    standing.judge_stopped, standing.judge_stop_reason = "", NOT_JUDGED
 
 
 def _vote(standing: Standing, record: dict[str, Any]) -> None:
-    standing.votes.setdefault(record["prompt_id"], HumanVerdict(record["verdict"]))
+    standing.votes.setdefault(record["item"], HumanVerdict(record["verdict"]))
 
 
 def _undo(standing: Standing, record: dict[str, Any]) -> None:
-    standing.votes.pop(record["prompt_id"], None)
+    standing.votes.pop(record["item"], None)
 
 
 def _judge_stopped(standing: Standing, record: dict[str, Any]) -> None:
-    standing.judge_stopped = str(record["reason"])
+    standing.judge_stopped = str(record["sentence"])
+    standing.judge_stop_reason = str(record["reason"]) or NOT_JUDGED
 
 
 def _revealed(standing: Standing, record: dict[str, Any]) -> None:
-    standing.is_revealed = True
+    standing.is_revealed, standing.is_early = True, bool(record["is_early"])
 
 
 APPLY = {
     "start": _start,
     "sealed": _sealed,
     "response": _answer,
+    "drift": _drift,
     "ruling": _ruling,
+    "retry": _retry,
     "vote": _vote,
     "undo": _undo,
     "judge_stopped": _judge_stopped,

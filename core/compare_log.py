@@ -1,0 +1,89 @@
+"""The readable log of a comparison: its plan, its result, and every pair with what was said of it.
+
+Until all is revealed it holds nothing that tells the contenders apart.
+"""
+
+from core.blind import Item, Side
+from core.export import Row
+from core.judge import BASE, TUNED
+from core.report import headline, sections
+from core.results import Results, assess
+from core.standing import Standing
+
+RULE = "-" * 78
+
+
+def write_log(standing: Standing) -> str:
+    """The whole log as it stands."""
+    results = assess(standing) if standing.is_revealed else None
+    parts = [_head(standing)]
+    if results is None:
+        parts += [_entry(number, standing, item, "") for number, item in enumerate(standing.items.values(), start=1)]
+        return "\n\n".join(parts) + "\n"
+    parts += [_results(results)]
+    rows = zip(standing.real_items(), results.rows, strict=True)
+    parts += [_entry(number, standing, item, _verdicts(row)) for number, (item, row) in enumerate(rows, start=1)]
+    if standing.placebos():
+        parts.append("The placebo pairs: base on both sides, outside every figure above but the noise floor")
+        parts += [_entry(number, standing, item, "") for number, item in enumerate(standing.placebos(), start=1)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(standing: Standing) -> str:
+    plan, decoding = standing.started, standing.started.decoding
+    answered = sum(map(standing.is_answered, standing.items))
+    primary = "nobody" if plan.is_judge_only and not plan.judge_model else plan.primary.value
+    lines = [
+        "Model comparison",
+        f"Started:    {plan.created_at}",
+        f"Base:       {plan.base_model}",
+        f"Tuned:      {plan.adapter}",
+        f"Judge:      {plan.judge_model or 'none'}{', without a human vote' if plan.is_judge_only else ''}",
+        f"Decides:    {primary}",
+        f"Decoding:   temperature {decoding.temperature:g}, top p {decoding.top_p:g}, "
+        f"at most {decoding.max_new_tokens} tokens, seed {plan.seed}",
+        f"Prompts:    {len(plan.prompts)}, drawn {plan.samples} times, and {plan.num_placebos} placebo pairs",
+        f"Pairs:      {len(standing.items)}, of which {answered} answered and {len(standing.votes)} voted on",
+        f"Sides:      sealed under SHA-256 {plan.commitment}",
+    ]
+    if standing.is_revealed:
+        lines.append(f"Nonce:      {standing.nonce.hex()}")
+    if standing.judge_stopped:
+        lines.append(f"The judge stopped: {standing.judge_stopped}")
+    return "\n".join(lines)
+
+
+def _results(results: Results) -> str:
+    parts = [f"RESULT. {headline(results)}"]
+    parts += [f"{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in sections(results)]
+    return f"{RULE}\n" + "\n\n".join(parts)
+
+
+def _entry(number: int, standing: Standing, item: Item, verdicts: str) -> str:
+    prompt = standing.prompts[item.prompt_id]
+    name = f" [{prompt.id}]" if standing.is_revealed else ""
+    said = [f"{RULE}\n{number}. {prompt.category}{name}", prompt.prompt]
+    said += [_response(standing, item, side) for side in Side] if standing.is_answered(item.id) else ["(not answered)"]
+    vote = standing.votes.get(item.id)
+    said.append(verdicts or (f"Vote: {vote}" if vote else "(no vote)"))
+    return "\n\n".join(said)
+
+
+def _verdicts(row: Row) -> str:
+    lines = [f"Vote: {row.human_verdict}. For tuned: {row.human_outcome}."] if row.human_verdict else []
+    if row.judge_outcome:
+        orders = f"base shown first: {row.judge_order_1}; tuned shown first: {row.judge_order_2}"
+        lines.append(f"Judge, {orders}. For tuned: {row.judge_outcome}.")
+    if row.judge_reason:
+        lines.append(row.judge_reason)
+    return "\n".join(lines)
+
+
+def _response(standing: Standing, item: Item, side: Side) -> str:
+    """One side's response; who that is only once all is revealed."""
+    answer = standing.answer_on(item.id, side)
+    who = ""
+    if standing.is_revealed:
+        name = TUNED if item.tuned_side == side and not item.is_placebo else BASE
+        who = f", {name}, tokens: {answer.num_tokens}{', cut' if answer.is_cut else ''}"
+    return f"[{side}{who}]\n{answer.text or '(empty)'}"

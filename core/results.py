@@ -1,0 +1,272 @@
+"""What a comparison came to: every figure of its result, the placebos' beside them, as plain values.
+
+Works from how a revealed comparison stands; says nothing in words but what a judge wrote.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from core.agreement import Agreement, agreement
+from core.blind import HumanVerdict, Item
+from core.diagnostics import Diagnostics, PairText, diagnose
+from core.export import Row
+from core.judge import BASE, DIMENSIONS, TUNED
+from core.prompts import Prompt
+from core.standing import Decider, Plan, Standing
+from core.stats import Finding, Interval, Mean, Outcome, Tally, average, find, mean_interval
+
+# Two responses count as of one length where the longer has at most this many times the other's tokens.
+LIKE_LENGTH = 1.25
+MAX_QUOTES = 3
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What a decider said of base against base: how often one was preferred, and how often the orders disagreed."""
+
+    n: int
+    decided: Interval
+    flipped: Interval
+    decided_k: int
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One decider's verdicts. All tallies are by prompt, samples averaged within it, and leave the placebos out.
+
+    `missing`: reason -> items without a verdict. `leaning`: items that one order left a tie: (for tuned, for base).
+    """
+
+    by: Decider
+    tally: Tally
+    finding: Finding
+    uncut: Tally
+    like_length: Tally
+    categories: tuple[tuple[str, Tally], ...]
+    floor: Floor
+    missing: Mapping[str, int]
+    leaning: tuple[int, int]
+    num_decided_items: int
+    num_items: int
+
+
+@dataclass(frozen=True)
+class Quote:
+    prompt_id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The judge's five scores, tuned minus base, paired by prompt, and its reasons where tuned won and lost."""
+
+    differences: Mapping[str, Mean]
+    won: tuple[Quote, ...]
+    lost: tuple[Quote, ...]
+    num_manipulated: int
+
+
+@dataclass(frozen=True)
+class Results:
+    """All of a revealed comparison. `human` is None where nobody voted, `judge` where nobody judged."""
+
+    plan: Plan
+    nonce: str
+    is_early: bool
+    human: Arm | None
+    judge: Arm | None
+    scores: Scores | None
+    agreement: Agreement | None
+    share_a: Interval
+    cut: Mapping[str, Interval]
+    cleaned: Mapping[str, Mapping[str, int]]
+    diagnostics: Diagnostics
+    rows: tuple[Row, ...]
+
+    @property
+    def primary(self) -> Arm | None:
+        return self.human if self.plan.primary is Decider.HUMAN else self.judge
+
+
+def assess(standing: Standing) -> Results:
+    """Every figure of a revealed comparison."""
+    plan, real = standing.started, standing.real_items()
+    answered = [item for item in real if standing.is_answered(item.id)]
+    human = None if plan.is_judge_only else _arm(standing, Decider.HUMAN)
+    judge = _arm(standing, Decider.JUDGE) if plan.judge_model else None
+    texts, twins = [_texts(standing, item) for item in answered], _twins(standing)
+    return Results(
+        plan=plan,
+        nonce=standing.nonce.hex(),
+        is_early=standing.is_early,
+        human=human,
+        judge=judge,
+        scores=_scores(standing, answered) if judge else None,
+        agreement=_agreement(standing) if human and judge else None,
+        share_a=_share_a(standing),
+        cut={who: _cut(standing, answered, who) for who in (BASE, TUNED)},
+        cleaned={who: _cleaned(standing, answered, who) for who in (BASE, TUNED)},
+        diagnostics=diagnose(texts, twins, list(standing.drift.values())),
+        rows=tuple(_row(standing, item) for item in real),
+    )
+
+
+def prompt_outcomes(standing: Standing, by: Decider, items: Iterable[Item]) -> dict[str, Outcome]:
+    """Prompt id -> outcome, several samples of a prompt averaged within it."""
+    found: dict[str, list[Outcome]] = {}
+    for item in items:
+        found.setdefault(item.prompt_id, []).append(standing.outcome(item.id, by))
+    return {prompt_id: average(outcomes) for prompt_id, outcomes in found.items()}
+
+
+def _arm(standing: Standing, by: Decider) -> Arm:
+    real = standing.real_items()
+    categories = {prompt.id: prompt.category for prompt in standing.started.prompts}
+    outcomes = prompt_outcomes(standing, by, real)
+    by_category: dict[str, list[Outcome]] = {}
+    for prompt_id, outcome in outcomes.items():
+        by_category.setdefault(categories[prompt_id], []).append(outcome)
+    tally = Tally.of(outcomes.values())
+    decided = [standing.outcome(item.id, by) in (Outcome.WIN, Outcome.LOSS) for item in real]
+
+    def of(items: Iterable[Item]) -> Tally:
+        return Tally.of(prompt_outcomes(standing, by, items).values())
+
+    return Arm(
+        by=by,
+        tally=tally,
+        finding=find(tally),
+        uncut=of(item for item in real if _is_uncut(standing, item)),
+        like_length=of(item for item in real if _is_of_like_length(standing, item)),
+        categories=tuple((name, Tally.of(found)) for name, found in by_category.items()),
+        floor=_floor(standing, by),
+        missing=_missing(standing, by),
+        leaning=_leaning(standing, by),
+        num_decided_items=sum(decided),
+        num_items=sum(standing.outcome(item.id, by) is not Outcome.NO_VERDICT for item in real),
+    )
+
+
+def _floor(standing: Standing, by: Decider) -> Floor:
+    outcomes = [standing.outcome(item.id, by) for item in standing.placebos()]
+    given = [outcome for outcome in outcomes if outcome is not Outcome.NO_VERDICT]
+    decided = sum(outcome in (Outcome.WIN, Outcome.LOSS) for outcome in given)
+    flipped = given.count(Outcome.FLIP)
+    return Floor(len(given), Interval.of(decided, len(given)), Interval.of(flipped, len(given)), decided)
+
+
+def _missing(standing: Standing, by: Decider) -> dict[str, int]:
+    lacking = [i for i in standing.real_items() if standing.outcome(i.id, by) is Outcome.NO_VERDICT]
+    if by is Decider.HUMAN:
+        voted = sum(item.id in standing.votes for item in lacking)
+        return {"skipped": voted, "not_voted": len(lacking) - voted}
+    results = [standing.judge_result(item.id) for item in lacking]
+    reasons = [(r.order_1.partition(":")[2] or r.order_2.partition(":")[2]) for r in results]
+    return dict(Counter(reasons))
+
+
+def _leaning(standing: Standing, by: Decider) -> tuple[int, int]:
+    if by is Decider.HUMAN:
+        return 0, 0
+    leanings = [standing.judge_result(item.id).leaning for item in standing.real_items()]
+    return leanings.count(TUNED), leanings.count(BASE)
+
+
+def _scores(standing: Standing, items: Sequence[Item]) -> Scores:
+    results = [(item.prompt_id, standing.judge_result(item.id)) for item in items]
+    differences = {name: mean_interval(_differences(results, name)) for name in DIMENSIONS}
+    quotes = {
+        outcome: tuple(
+            Quote(prompt_id, result.reason) for prompt_id, result in results if result.outcome is outcome and result.reason
+        )[:MAX_QUOTES]
+        for outcome in (Outcome.WIN, Outcome.LOSS)
+    }
+    rulings = [ruling for by_order in standing.rulings.values() for ruling in by_order.values()]
+    manipulated = sum(ruling.is_manipulated for ruling in rulings)
+    return Scores(differences, quotes[Outcome.WIN], quotes[Outcome.LOSS], manipulated)
+
+
+def _differences(results: Sequence[tuple[str, object]], name: str) -> list[float]:
+    """One difference a prompt: the mean over its samples."""
+    found: dict[str, list[float]] = {}
+    for prompt_id, result in results:
+        scores = result.scores
+        if scores:
+            found.setdefault(prompt_id, []).append(scores[TUNED][name] - scores[BASE][name])
+    return [sum(values) / len(values) for values in found.values()]
+
+
+def _agreement(standing: Standing) -> Agreement:
+    items = standing.real_items()
+    return agreement([(standing.human_outcome(item.id), standing.judge_result(item.id).outcome) for item in items])
+
+
+def _share_a(standing: Standing) -> Interval:
+    """How often the person chose A among all that they decided, placebos included: half of it, if nothing pulls."""
+    sided = [verdict for verdict in standing.votes.values() if verdict in (HumanVerdict.A, HumanVerdict.B)]
+    return Interval.of(sided.count(HumanVerdict.A), len(sided))
+
+
+def _is_uncut(standing: Standing, item: Item) -> bool:
+    return standing.is_answered(item.id) and not any(a.is_cut for a in standing.answers[item.id].values())
+
+
+def _is_of_like_length(standing: Standing, item: Item) -> bool:
+    if not standing.is_answered(item.id):
+        return False
+    shorter, longer = sorted(answer.num_tokens for answer in standing.answers[item.id].values())
+    return longer <= LIKE_LENGTH * shorter
+
+
+def _cut(standing: Standing, items: Sequence[Item], who: str) -> Interval:
+    return Interval.of(sum(standing.answers[item.id][who].is_cut for item in items), len(items))
+
+
+def _cleaned(standing: Standing, items: Sequence[Item], who: str) -> dict[str, int]:
+    return dict(Counter(kind for item in items for kind in standing.answers[item.id][who].findings))
+
+
+def _texts(standing: Standing, item: Item) -> PairText:
+    base, tuned = (standing.answers[item.id][who] for who in (BASE, TUNED))
+    return PairText(
+        base.text, tuned.text, base.num_tokens, tuned.num_tokens, base.is_cut, tuned.is_cut, base.findings,
+        tuned.findings,
+    )  # fmt: skip
+
+
+def _twins(standing: Standing) -> list[PairText]:
+    return [_texts(standing, item) for item in standing.placebos() if standing.is_answered(item.id)]
+
+
+def _row(standing: Standing, item: Item) -> Row:
+    """A real item's row; from the second sample on, its prompt's id says which it is."""
+    plan, prompt = standing.started, _prompt(standing, item)
+    answers = standing.answers.get(item.id, {})
+    base, tuned = answers.get(BASE), answers.get(TUNED)
+    judged = standing.judge_result(item.id) if plan.judge_model else None
+    return Row(
+        prompt_id=prompt.id if item.sample == 0 else f"{prompt.id}#{item.sample + 1}",
+        category=prompt.category,
+        prompt=prompt.prompt,
+        base_response=base.text if base else "",
+        tuned_response=tuned.text if tuned else "",
+        tuned_side=item.tuned_side,
+        human_verdict=standing.votes.get(item.id, ""),
+        human_outcome="" if plan.is_judge_only else standing.human_outcome(item.id),
+        judge_order_1=judged.order_1 if judged else "",
+        judge_order_2=judged.order_2 if judged else "",
+        judge_outcome=judged.outcome if judged else "",
+        judge_reason=judged.reason if judged else "",
+        base_model=plan.base_model,
+        adapter=plan.adapter,
+        judge_model=plan.judge_model,
+        base_tokens=base.num_tokens if base else None,
+        tuned_tokens=tuned.num_tokens if tuned else None,
+        seed=plan.seed,
+        created_at=plan.created_at,
+    )
+
+
+def _prompt(standing: Standing, item: Item) -> Prompt:
+    return standing.prompts[item.prompt_id]
