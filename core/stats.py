@@ -193,10 +193,14 @@ def prompts_needed(tally: Tally, power: float = 0.8) -> int | None:
     from scipy.stats import binom
 
     share = tally.wins / decided
-    num = np.arange(1, MOST_PROMPTS * decided // tally.n + 1)
-    wins = binom.isf(ALPHA / 2, num, 0.5) + 1
-    enough = np.flatnonzero(binom.sf(wins - 1, num, share) + binom.cdf(num - wins, num, share) >= power)
-    return math.ceil(int(num[enough[0]]) * tally.n / decided) if enough.size else None
+    most = MOST_PROMPTS * decided // tally.n
+    for start in range(1, most + 1, 500):  # a page waits for this, and most answers are in the first 500
+        num = np.arange(start, min(start + 500, most + 1))
+        wins = binom.isf(ALPHA / 2, num, 0.5) + 1
+        enough = num[binom.sf(wins - 1, num, share) + binom.cdf(num - wins, num, share) >= power]
+        if enough.size:
+            return math.ceil(int(enough[0]) * tally.n / decided)
+    return None
 
 
 def preference_probability(wins: int, losses: int) -> float:
