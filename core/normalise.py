@@ -1,10 +1,12 @@
-"""Both responses cleaned in the same way before a person or a judge sees them.
+"""Both responses cleaned in the same way before a person or a judge sees them, and what had to be cleaned.
 
 What is invisible, or was said in somebody else's turn, must not sway a verdict. The raw text stays with the caller.
 """
 
 import re
 import unicodedata
+from dataclasses import dataclass
+from typing import Final
 
 # Zero-width and bidi controls, soft hyphen, tag characters, and control characters but tab and newline.
 INVISIBLE = re.compile(
@@ -15,12 +17,29 @@ INVISIBLE = re.compile(
 STRAY_JOINER = re.compile("(?<![^\x00-\x7f])[\u200c\u200d]+|[\u200c\u200d]+(?![^\x00-\x7f])")
 SURROGATE = re.compile("[\ud800-\udfff]")
 # A turn that the model went on to write for the other side, or a stop token that it spelled out.
-RUN_ON = re.compile(r"\n[ \t]*Human:|\n\s*\n[ \t]*Assistant:|<\|im_start\|>|<\|im_end\|>|<\|endoftext\|>|</s>")
+RUN_ON = re.compile(
+    r"(?P<turn>\n[ \t]*Human:|\n\s*\n[ \t]*Assistant:|<\|im_start\|>)|<\|im_end\|>|<\|endoftext\|>|</s>"
+)
+HIDDEN: Final = "hidden characters"
+TURN: Final = "run-on turn"
+STOP: Final = "stop token"
 
 
-def normalise(text: str) -> str:
-    """`text` as it is shown and judged: NFC, nothing invisible, nothing after its own turn."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    text = SURROGATE.sub("\ufffd", INVISIBLE.sub("", text))
-    text = unicodedata.normalize("NFC", STRAY_JOINER.sub("", text))
-    return RUN_ON.split(text, maxsplit=1)[0].strip()
+@dataclass(frozen=True)
+class Cleaned:
+    """A response as it is shown and judged; `findings` are of HIDDEN, TURN and STOP, each at most once."""
+
+    text: str
+    findings: tuple[str, ...]
+
+
+def normalise(raw: str) -> Cleaned:
+    """NFC, nothing invisible, nothing after its own turn. Line ends and spaces around it are no finding."""
+    text = raw.replace("\r\n", "\n").replace("\r", "\n")
+    visible = SURROGATE.sub("\ufffd", STRAY_JOINER.sub("", INVISIBLE.sub("", text)))
+    findings = [HIDDEN] if visible != text else []
+    visible = unicodedata.normalize("NFC", visible)
+    if end := RUN_ON.search(visible):
+        findings.append(TURN if end["turn"] else STOP)
+        visible = visible[: end.start()]
+    return Cleaned(visible.strip(), tuple(findings))
