@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from core import disk, paths, redact, runs
 from core.errors import PlaygroundError, RequestError
-from core.settings import DATA, TRAINING, Method, Setting
+from core.settings import COMPARISON, DATA, DECODING, TRAINING, Method, Setting
 
 INTERRUPTED = 130
 DESCRIPTION = "Teach a local chat model by preference, and see whether it got better. Without a command: the app."
@@ -121,11 +121,20 @@ def _model_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--adapter", required=True, help="the adapter to hold against its base")
-    parser.add_argument("--prompts", default="", help='a JSON list of {"id", "category", "prompt"}')
+    parser.add_argument("--adapter", default="", help="the adapter to hold against its base")
+    parser.add_argument(
+        "--prompts", default="", help='quick (default), standard, full, harmlessness, held-out, a set of yours, or a '
+        'file: a JSON list of {"id", "category", "prompt"}',
+    )  # fmt: skip
     parser.add_argument("--judge", choices=["gemini", "none"], default="none", help="who decides (none)")
     parser.add_argument("--csv", default="", help="write the table here as well")
+    parser.add_argument("--resume", default="", metavar="JOURNAL", help="go on with a comparison that was cut off")
+    parser.add_argument(
+        "--replay", default="", metavar="JOURNAL", help="print and write again what a comparison came to"
+    )
     _model_flag(parser)
+    for setting in [*COMPARISON.values(), *DECODING.values(), TRAINING["seed"]]:
+        _setting_flag(parser, setting)
 
 
 def _chat_flags(parser: argparse.ArgumentParser) -> None:

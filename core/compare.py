@@ -28,7 +28,6 @@ from core.results import Results, assess
 from core.runs import adapter_dir
 from core.settings import COMPARISON_BATCH_ITEMS, JUDGE, Decoding
 from core.standing import Answer, Decider, Plan, Standing
-from core.stats import Outcome
 from core.vote_pairs import Decided
 
 STEM = "model_comparison"
@@ -161,7 +160,9 @@ class Comparison:
         standing = self._read()
         if standing.started.is_judge_only or standing.is_revealed:
             return []
-        return [item_id for item_id in standing.items if standing.is_answered(item_id) and item_id not in standing.votes]
+        return [
+            item_id for item_id in standing.items if standing.is_answered(item_id) and item_id not in standing.votes
+        ]
 
     def failed(self) -> dict[str, int]:
         """Why items lack a verdict of the judge, with how many each, so that each reason can be tried again."""
@@ -220,22 +221,20 @@ class Comparison:
     def decided(self, by: Decider) -> list[Decided]:
         """The pairs that somebody preferred one response of, for use as preference data; none before the end."""
         standing = self._read()
-        found: list[Decided] = []
+        found = []
         for item in standing.real_items() if standing.is_revealed else ():
-            outcome = standing.outcome(item.id, by)
-            if outcome in (Outcome.WIN, Outcome.LOSS):
-                base, tuned = (standing.answers[item.id][who].text for who in (BASE, TUNED))
-                chosen, rejected = (tuned, base) if outcome is Outcome.WIN else (base, tuned)
-                found.append(Decided(standing.prompts[item.prompt_id], chosen, rejected, by.value, self.path.stem))
-        return found
+            base, tuned = (standing.text(item.id, who) for who in (BASE, TUNED))
+            prompt, outcome = standing.prompts[item.prompt_id], standing.outcome(item.id, by)
+            found.append(Decided.of(prompt, base, tuned, outcome, by.value, self.path.stem))
+        return [decided for decided in found if decided is not None]
 
     def check_unchanged(self) -> None:
         """AdapterError where the adapter of this name is no longer the one that was compared."""
         plan = self.plan
         if adapter_seal(plan.adapter) != plan.adapter_seal:
             raise AdapterError(
-                f"The adapter '{plan.adapter}' is not the one that this comparison was begun with: it was trained anew, "
-                "or is gone. Start a new comparison."
+                f"The adapter '{plan.adapter}' is not the one that this comparison was begun with: it was trained "
+                "anew, or is gone. Start a new comparison."
             )
 
     def run(
@@ -294,9 +293,7 @@ class Comparison:
         items = [item for item in standing.real_items() if item.sample == 0 and standing.is_answered(item.id)]
         if standing.drift or not items:
             return
-        asked = [
-            (standing.prompts[item.prompt_id].conversation, standing.answers[item.id][BASE].raw) for item in items
-        ]
+        asked = [(standing.prompts[item.prompt_id].conversation, standing.answers[item.id][BASE].raw) for item in items]
         values = dict(zip([item.id for item in items], drift(asked), strict=False))
         with self._alone() as now:
             self._add(now, {"kind": "drift", "values": values, "at": _now()})
@@ -304,7 +301,7 @@ class Comparison:
     def _judge_all(self, judge: Judge, is_stopped: Callable[[], bool], on_progress: Progress) -> None:
         """Several pairs at once; the judge keeps the pace. The first failure that concerns all of them ends it."""
         standing = self._read()
-        waiting = [item for item in standing.items.values() if standing.is_answered(item.id)]
+        waiting = [i for i in standing.items.values() if standing.is_answered(i.id) and not standing.is_judged(i.id)]
         failed: list[JudgeError] = []
 
         def rule(item: Item) -> None:
@@ -319,7 +316,9 @@ class Comparison:
 
         on_progress("judging", self.counts().judged, len(standing.items))
         with ThreadPoolExecutor(int(JUDGE["judge_threads"].default), thread_name_prefix="judge") as pool:
-            list(pool.map(rule, waiting))
+            # One alone to begin with: a key that is refused costs one call and not one a thread.
+            list(map(rule, waiting[:1]))
+            list(pool.map(rule, waiting[1:]))
         if failed:
             stopped = {"kind": "judge_stopped", "sentence": str(failed[0]), "reason": failed[0].reason, "at": _now()}
             with self._alone() as now:

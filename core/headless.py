@@ -14,6 +14,7 @@ from core import (
     adapters,
     catalogue,
     device,
+    evaluate,
     generate,
     inspection,
     paths,
@@ -24,23 +25,26 @@ from core import (
     sources,
 )
 from core.client import Chunk, Response, RunRequest, Turn
-from core.compare import Comparison, Prompt, read_prompts
-from core.errors import PlaygroundError, RequestError
-from core.export import write_csv
+from core.compare import Comparison
+from core.errors import JudgeError, PlaygroundError, RequestError
+from core.export import check_csv_path, write_csv
 from core.judge import Judge, load_judge
 from core.loader import BASE, ResidentModel
 from core.messages import Conversation, Message, Role, ask
+from core.prompt_sets import load_set
+from core.prompts import Prompt, read_prompts
 from core.recipes import RECIPES
 from core.redact import api_key
+from core.report import headline, sections
 from core.runs import Run, RunStatus
-from core.settings import DATA, TRAINING, Decoding, Settings, Size, parse_method
+from core.settings import COMPARISON, DATA, DECODING, TRAINING, Decoding, Settings, Size, parse_method
+from core.standing import Decider
 
 # Libraries warn of their own future; a terminal is for what concerns the user.
 warnings.simplefilter("ignore")
 
 SAY_EVERY_S = 2.0
 RESUME = "Resume it with: python playground.py train --run {} --resume"
-FIVE = paths.ASSETS / "prompts.json"
 Result = tuple[dict[str, Any] | None, int]
 
 
@@ -227,41 +231,101 @@ def _seed_comparison(resident: ResidentModel, adapter: str) -> dict[str, Any] | 
     if not api_key("GEMINI_API_KEY"):
         say(f"Without a GEMINI_API_KEY nobody judges. Vote yourself in the app, under Compare, on {adapter}.")
         return None
-    return hold_against_base(resident, adapter, read_prompts(FIVE), load_judge())
+    resident.attach(adapter)
+    judge = load_judge()
+    return hold_against_base(
+        resident, _begun(adapter, resident.name, load_set("quick"), Decoding(), judge.model), judge
+    )
 
 
 # compare, chat, check
 
 
 def compare(asked: argparse.Namespace) -> Result:
-    prompts = read_prompts(Path(asked.prompts) if asked.prompts else FIVE)
-    judge = load_judge() if asked.judge == "gemini" else None
-    resident = load_for(asked.adapter, asked.model)
-    return hold_against_base(resident, asked.adapter, prompts, judge, asked.csv), 0
+    csv = check_csv_path(asked.csv) if asked.csv else None
+    if asked.replay:
+        return _reported(Comparison.open(Path(asked.replay)), csv), 0
+    begun = Comparison.open(Path(asked.resume)) if asked.resume else None
+    adapter = begun.plan.adapter if begun else asked.adapter
+    if not adapter:
+        raise RequestError("Say what to hold against its base: --adapter NAME (or --resume or --replay JOURNAL).")
+    if begun:
+        begun.check_unchanged()
+    adapters.find(adapter)
+    decoding = Decoding.of(**{name: value for name in DECODING if (value := getattr(asked, name)) is not None})
+    prompts = _prompts(asked.prompts, adapter) if not begun else []
+    judge_model = begun.plan.judge_model if begun else asked.judge == "gemini"
+    judge = load_judge(*([judge_model] if begun else [])) if judge_model else None
+    resident = load_for(adapter, asked.model)
+    resident.attach(adapter)
+    comparison = begun or _begun(adapter, resident.name, prompts, decoding, judge.model if judge else "", asked)
+    return hold_against_base(resident, comparison, judge, csv), 0
+
+
+def _prompts(asked: str, adapter: str) -> list[Prompt]:
+    """A set by its name, or a file."""
+    is_file = asked.endswith(".json") or Path(asked).name != asked
+    return read_prompts(Path(asked)) if is_file else load_set(asked or "quick", adapter)
+
+
+def _begun(
+    adapter: str,
+    base: str,
+    prompts: Sequence[Prompt],
+    decoding: Decoding,
+    judge_model: str,
+    asked: argparse.Namespace | None = None,
+) -> Comparison:
+    """A new comparison that only the judge decides."""
+    chosen = {name: setting.default for name, setting in COMPARISON.items()}
+    if asked is not None:
+        given = {name: getattr(asked, name) for name in COMPARISON if getattr(asked, name) is not None}
+        chosen |= {name: COMPARISON[name].check(value) for name, value in given.items()}
+    seed = TRAINING["seed"].check(asked.seed) if asked is not None and asked.seed is not None else 0
+    num_placebos = round(chosen["placebo_share"] * len(prompts))
+    return Comparison.create(
+        adapter, base, prompts, decoding, judge_model, seed, chosen["samples"], num_placebos, Decider.JUDGE,
+        is_judge_only=True,
+    )  # fmt: skip
 
 
 def hold_against_base(
-    resident: ResidentModel, adapter: str, prompts: Sequence[Prompt], judge: Judge | None, csv_path: str = ""
+    resident: ResidentModel, comparison: Comparison, judge: Judge | None, csv: Path | None = None
 ) -> dict[str, Any]:
-    """A whole blind comparison, judged or not; its counts, its win rate, and where CSV and log are."""
-    resident.attach(adapter)
+    """The comparison to its end, judged or not: a judge that gives up leaves the rest without a verdict, by name."""
 
     def answer(turns: list[Turn], decoding: Decoding) -> list[Response]:
         return generate.answer(resident, turns, decoding, on_progress=_share("answering"))
 
-    comparison = Comparison.create(
-        adapter, resident.name, prompts, Decoding(), judge.model if judge else None, is_judge_only=True
-    )
-    comparison.run(answer, judge, on_progress=lambda phase, done, total: say(f"{phase} {done}/{total}"))
-    tally = comparison.results("judge")
-    csv = Path(csv_path) if csv_path else comparison.path.with_suffix(".csv")
-    write_csv(comparison.rows(), csv)
+    def drift(asked: Sequence[tuple[Conversation, str]]) -> list[float]:
+        return evaluate.drift(resident, comparison.plan.adapter, asked)
+
+    try:
+        comparison.run(answer, judge, on_progress=lambda phase, n, total: say(f"{phase} {n}/{total}"), drift=drift)
+    except JudgeError as error:
+        say(str(error))
+        comparison.end_early()
+    return _reported(comparison, csv)
+
+
+def _reported(comparison: Comparison, csv: Path | None) -> dict[str, Any]:
+    """What it came to, said and written: counts, win rate, and where CSV, log and journal are."""
+    results = comparison.results()
+    if results is None:
+        raise RequestError(
+            f"The comparison in {comparison.path.name} is not finished. Go on with it: python playground.py compare "
+            f"--resume {comparison.path}, or vote on it in the app, under Compare."
+        )
+    tally = results.decisive_tally
+    csv = csv or comparison.path.with_suffix(".csv")
+    write_csv(results.rows, csv)
     counts = {key: getattr(tally, key) for key in ("n", "wins", "ties", "losses", "flips", "no_verdict")}
     shares = {key: getattr(tally, key) for key in ("win_rate", "low", "high")}
-    if judge is None:
-        say(f"Nobody judged. The responses are in {comparison.log_path}; vote on such pairs in the app, under Compare.")
-    say(", ".join(f"{value} {key.replace('_', ' ')}" for key, value in counts.items()))
-    return {**counts, **shares, "csv": str(csv.resolve()), "log": str(comparison.log_path.resolve())}
+    say(headline(results))
+    for title, lines in sections(results):
+        say("\n".join([title, *(f"  {line}" for line in lines)]))
+    files = {"csv": csv, "log": comparison.log_path, "journal": comparison.path}
+    return {**counts, **shares, **{name: str(path.resolve()) for name, path in files.items()}}
 
 
 def _share(what: str) -> Callable[[int, int], None]:

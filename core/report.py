@@ -3,13 +3,12 @@
 The page and the log say the same sentences. Plain text: ids and reasons in it came from elsewhere.
 """
 
-from collections.abc import Mapping
 from typing import Final
 
 from core.agreement import Agreement
 from core.judge import BASE, REASON_WORDS, TUNED
 from core.prices import cost
-from core.results import LIKE_LENGTH, Arm, Floor, Quote, Results
+from core.results import LIKE_LENGTH, Arm, Quote, Results
 from core.standing import Decider
 from core.stats import (
     MIN_COVERAGE,
@@ -116,8 +115,8 @@ def _inside_noise(arm: Arm) -> list[str]:
     if floor.n < FEW_PLACEBOS or real.share is None or floor.decided.share is None or real.share > floor.decided.share:
         return []
     return [
-        f"{_name(arm)} preferred one response in {arm.num_decided_items} of {arm.num_items} pairs of base and tuned, and "
-        f"in {floor.decided_k} of {floor.n} pairs of base and base: tuned stands out no more than base's second draw."
+        f"{_name(arm)} preferred one response in {arm.num_decided_items} of {arm.num_items} pairs of base and tuned, "
+        f"and in {floor.decided_k} of {floor.n} pairs of base and base: tuned stands out no more than base's second draw."
     ]
 
 
@@ -138,14 +137,17 @@ def _doubt(arm: Arm) -> list[str]:
         )
     if t.no_verdict:
         worst, best = extremes(t)
-        reasons = ", ".join(f"{number} {REASON_WORDS.get(reason, reason)}" for reason, number in arm.missing.items() if number)
+        reasons = ", ".join(
+            f"{number} {REASON_WORDS.get(reason, reason)}" for reason, number in arm.missing.items() if number
+        )
         lines.append(
-            f"Covered: {t.n} of {t.n + t.no_verdict} prompts (missing: {reasons}). Had all the missing gone to base: "
-            f"{find(worst).value}, win rate {worst.win_rate:.2f}; all to tuned: {find(best).value}, {best.win_rate:.2f}."
+            f"Covered: {t.n} of {t.n + t.no_verdict} prompts (missing: {reasons}). Had all the missing gone to "
+            f"base: {find(worst).value}, win rate {worst.win_rate:.2f}; all to tuned: {find(best).value}, "
+            f"{best.win_rate:.2f}."
         )
     needed = prompts_needed(t)
     if needed is not None and arm.finding not in (Finding.BETTER, Finding.WORSE):
-        lines.append(f"If this share is the true one, about {needed:,} prompts would show it in four tries of five.")
+        lines.append(f"At the shares seen here, about {needed:,} prompts would show it in four tries of five.")
     return lines
 
 
@@ -158,7 +160,8 @@ def _noise(arm: Arm) -> list[str]:
     few = " Too few pairs to read much into." if floor.n < FEW_PLACEBOS else ""
     return [
         f"On {_count(floor.n, 'pair')} of base against base {_name(arm, is_inside=True)} preferred one in "
-        f"{_share(floor.decided)}{flips}; on the {_count(arm.num_items, 'pair')} of base and tuned in {_share(real)}.{few}"
+        f"{_share(floor.decided)}{flips}; on the {_count(arm.num_items, 'pair')} of base and tuned in {_share(real)}."
+        + few
     ]
 
 
@@ -167,8 +170,8 @@ def _cuts(results: Results, arms: list[Arm]) -> list[str]:
     lines = []
     if base.share or tuned.share:
         lines.append(
-            f"Cut at {results.plan.decoding.max_new_tokens} tokens: {_share(base)} of base's responses, {_share(tuned)} of "
-            "tuned's."
+            f"Cut at {results.plan.decoding.max_new_tokens} tokens: {_share(base)} of base's responses, {_share(tuned)} "
+            "of tuned's."
         )
         lines += [f"{_name(arm)}, where neither was cut: {_short_tally(arm.uncut)}" for arm in arms]
     lines += [
@@ -205,7 +208,9 @@ def _agreed(results: Results) -> list[str]:
         return []
     lines = [_agreement_sentence(found)]
     if results.share_a.share is not None:
-        lines.append(f"Of your decided votes {_share(results.share_a)} went to A; one half is what nothing would pull to.")
+        lines.append(
+            f"Of your decided votes {_share(results.share_a)} went to A; one half is what nothing would pull to."
+        )
     return lines
 
 
@@ -223,11 +228,16 @@ def _strengths(results: Results) -> list[str]:
     if scores is None:
         return []
     known = {name: mean for name, mean in scores.differences.items() if mean.n}
-    lines = [f"{name}: {_mean(mean)} points of 5, tuned minus base, over {_count(mean.n, 'prompt')}." for name, mean in known.items()]
+    lines = [
+        f"{name}: {_mean(mean)} points of 5, tuned minus base, over {_count(mean.n, 'prompt')}."
+        for name, mean in known.items()
+    ]
     lines += [f"Why it won, {_quote(quote)}" for quote in scores.won]
     lines += [f"Why it lost, {_quote(quote)}" for quote in scores.lost]
     if scores.num_manipulated:
-        lines.append(f"Gemini marked {_count(scores.num_manipulated, 'verdict')} in which a response talks to the judge.")
+        lines.append(
+            f"Gemini marked {_count(scores.num_manipulated, 'verdict')} in which a response talks to the judge."
+        )
     return lines
 
 
@@ -237,9 +247,9 @@ def _trust(results: Results) -> list[str]:
         lines.append("It was ended early. Whoever looks and stops when it suits finds more than there is.")
     if plan.num_earlier:
         lines.append(
-            f"These prompts have been compared {_count(plan.num_earlier, 'time')} before. Of {TRIES} tries on nothing at "
-            f"all, one or more falls below 0.05 with probability {false_alarm(TRIES):.2f}; of {plan.num_earlier + 1}, with "
-            f"{false_alarm(plan.num_earlier + 1):.2f}."
+            f"These prompts have been compared {_count(plan.num_earlier, 'time')} before. Of {TRIES} tries on nothing "
+            f"at all, one or more falls below 0.05 with probability {false_alarm(TRIES):.2f}; of {plan.num_earlier + 1}, "
+            f"with {false_alarm(plan.num_earlier + 1):.2f}."
         )
     if plan.trained_on:
         lines.append(
@@ -259,7 +269,8 @@ def _name(arm: Arm, is_inside: bool = False) -> str:
 def _short_tally(t: Tally) -> str:
     if not t.n:
         return "no prompt with a verdict."
-    return f"{t.wins} won, {t.ties + t.flips} even, {t.losses} lost; win rate {_share(Interval(t.win_rate, t.low, t.high))}."
+    rate = _share(Interval(t.win_rate, t.low, t.high))
+    return f"{t.wins} won, {t.ties + t.flips} even, {t.losses} lost; win rate {rate}."
 
 
 def _share(interval: Interval) -> str:

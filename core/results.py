@@ -11,7 +11,7 @@ from core.agreement import Agreement, agreement
 from core.blind import HumanVerdict, Item
 from core.diagnostics import Diagnostics, PairText, diagnose
 from core.export import Row
-from core.judge import BASE, DIMENSIONS, TUNED
+from core.judge import BASE, DIMENSIONS, TUNED, JudgeOutcome
 from core.prompts import Prompt
 from core.standing import Decider, Plan, Standing
 from core.stats import Finding, Interval, Mean, Outcome, Tally, average, find, mean_interval
@@ -87,6 +87,11 @@ class Results:
     @property
     def primary(self) -> Arm | None:
         return self.human if self.plan.primary is Decider.HUMAN else self.judge
+
+    @property
+    def decisive_tally(self) -> Tally:
+        """The primary decider's; where nobody decided, no prompt has a verdict."""
+        return self.primary.tally if self.primary else Tally.of([Outcome.NO_VERDICT] * len(self.plan.prompts))
 
 
 def assess(standing: Standing) -> Results:
@@ -178,7 +183,9 @@ def _scores(standing: Standing, items: Sequence[Item]) -> Scores:
     differences = {name: mean_interval(_differences(results, name)) for name in DIMENSIONS}
     quotes = {
         outcome: tuple(
-            Quote(prompt_id, result.reason) for prompt_id, result in results if result.outcome is outcome and result.reason
+            Quote(prompt_id, result.reason)
+            for prompt_id, result in results
+            if result.outcome is outcome and result.reason
         )[:MAX_QUOTES]
         for outcome in (Outcome.WIN, Outcome.LOSS)
     }
@@ -187,7 +194,7 @@ def _scores(standing: Standing, items: Sequence[Item]) -> Scores:
     return Scores(differences, quotes[Outcome.WIN], quotes[Outcome.LOSS], manipulated)
 
 
-def _differences(results: Sequence[tuple[str, object]], name: str) -> list[float]:
+def _differences(results: Sequence[tuple[str, JudgeOutcome]], name: str) -> list[float]:
     """One difference a prompt: the mean over its samples."""
     found: dict[str, list[float]] = {}
     for prompt_id, result in results:
@@ -244,7 +251,7 @@ def _row(standing: Standing, item: Item) -> Row:
     plan, prompt = standing.started, _prompt(standing, item)
     answers = standing.answers.get(item.id, {})
     base, tuned = answers.get(BASE), answers.get(TUNED)
-    judged = standing.judge_result(item.id) if plan.judge_model else None
+    judged = standing.judge_result(item.id) if plan.judge_model or plan.is_judge_only else None
     return Row(
         prompt_id=prompt.id if item.sample == 0 else f"{prompt.id}#{item.sample + 1}",
         category=prompt.category,

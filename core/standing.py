@@ -147,6 +147,11 @@ class Standing:
     def answer_on(self, item_id: str, side: Side) -> Answer:
         return self.answers[item_id][TUNED if self.items[item_id].tuned_side == side else BASE]
 
+    def text(self, item_id: str, who: str) -> str:
+        """What base or tuned said, as shown; nothing until it is there."""
+        answer = self.answers.get(item_id, {}).get(who)
+        return answer.text if answer else ""
+
     def human_outcome(self, item_id: str) -> Outcome:
         """For the tuned model; what was not voted on has no verdict."""
         verdict = self.votes.get(item_id, HumanVerdict.SKIP)

@@ -10,26 +10,30 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
 
 from core import blind
-from core.blind import HumanVerdict, Side, commit, draw_sides
+from core.blind import HumanVerdict, Item, Side, commit, deal
 from core.client import Response, Turn
-from core.compare import Card, Comparison, list_comparisons
-from core.errors import EngineDied, JudgeError, PlaygroundError, RequestError
+from core.compare import Card, Comparison, Counts, list_comparisons
+from core.errors import AdapterError, EngineDied, JudgeError, PlaygroundError, RequestError
 from core.export import to_csv
 from core.judge import Judge
-from core.normalise import normalise
-from core.paths import PROJECT_ROOT
-from core.prompts import Prompt, check_prompts, read_prompts
-from core.settings import COMPARISON_BATCH_PROMPTS, Decoding
-from core.stats import Outcome
-from tests.fake_gemini import FakeGemini, bad_key, prefers, stopped, verdict
+from core.paths import PROJECT_ROOT, finetuned_dir
+from core.prompts import Prompt
+from core.report import headline, sections
+from core.results import Results
+from core.settings import COMPARISON_BATCH_ITEMS, Decoding
+from core.standing import Decider
+from core.stats import Finding, Outcome
+from tests.fake_gemini import Asked, FakeGemini, Reply, bad_key, prefers, stopped, verdict
 
 ADAPTER = "dpo-1122-1405"
+MODEL = "gemini-3.8-flash"
+THE_LONGER = prefers(len)
 KEY = "AIzaCanary-0123456789-abcdefghijklmnop"
 
 
@@ -62,131 +66,162 @@ def prompts(n: int) -> list[Prompt]:
     return [Prompt(f"p{number}", "everyday", f"Question {number}?") for number in range(n)]
 
 
-def begin(n: int = 5, is_judge_only: bool = False, judge_model: str | None = None) -> Comparison:
-    return Comparison.create(ADAPTER, "smollm2", prompts(n), Decoding(), judge_model, 42, is_judge_only)
+def begin(n: int = 5, judge_model: str = "", **options: object) -> Comparison:
+    return Comparison.create(ADAPTER, "smollm2", prompts(n), Decoding(), judge_model, 42, **options)  # type: ignore[arg-type]
 
 
-def answered(n: int = 5) -> Comparison:
-    comparison = begin(n)
+def judged_alone(n: int = 5, **options: object) -> Comparison:
+    return begin(n, MODEL, primary=Decider.JUDGE, is_judge_only=True, **options)
+
+
+def answered(n: int = 5, **options: object) -> Comparison:
+    comparison = begin(n, **options)  # type: ignore[arg-type]
     comparison.run(FakeEngine())
     return comparison
+
+
+def judge_all(comparison: Comparison, default: Callable[[Asked], Reply] = THE_LONGER) -> None:
+    with FakeGemini(default=default) as server:
+        comparison.run(FakeEngine(), Judge(KEY, base_url=server.url))
 
 
 def records(comparison: Comparison) -> list[dict[str, object]]:
     return [json.loads(line) for line in comparison.path.read_text().splitlines()]
 
 
-def tuned_side(comparison: Comparison, index: int) -> Side:
+def tuned_side(comparison: Comparison, item_id: str) -> Side:
     """Where tuned sits, as only the test knows it: by its longer response."""
-    return Side.A if "word word" in comparison.cards(index).response_a else Side.B
+    return Side.A if "word word" in comparison.card(item_id).response_a else Side.B
 
 
-def vote_all(comparison: Comparison, choose: Callable[[int], HumanVerdict]) -> None:
-    for index in range(len(comparison.plan.prompts)):
-        comparison.vote(f"p{index}", choose(index))
+def vote_all(comparison: Comparison, choose: Callable[[str], HumanVerdict]) -> None:
+    for item_id in comparison.pending():
+        comparison.vote(item_id, choose(item_id))
 
 
-def for_tuned(comparison: Comparison) -> Callable[[int], HumanVerdict]:
-    return lambda index: HumanVerdict(tuned_side(comparison, index).value)
+def for_tuned(comparison: Comparison) -> Callable[[str], HumanVerdict]:
+    return lambda item_id: HumanVerdict(tuned_side(comparison, item_id).value)
 
 
-class TestSides:
-    @pytest.mark.parametrize("n", [1, 2, 5, 6, 25, 50])
-    def test_each_contender_sits_on_each_side_equally_often(self, n: int) -> None:
+def results(comparison: Comparison) -> Results:
+    found = comparison.results()
+    assert found is not None
+    return found
+
+
+def said(comparison: Comparison) -> str:
+    found = results(comparison)
+    return "\n".join([headline(found), *(line for _, lines in sections(found) for line in lines)])
+
+
+def sides_of(items: tuple[Item, ...]) -> list[Side]:
+    return [item.tuned_side for item in items]
+
+
+class TestDeal:
+    @pytest.mark.parametrize(
+        ("n", "samples", "num_placebos"), [(1, 1, 0), (2, 1, 1), (5, 1, 1), (25, 1, 5), (50, 2, 10)]
+    )
+    def test_each_contender_sits_on_each_side_equally_often(self, n: int, samples: int, num_placebos: int) -> None:
         ids = [f"p{number}" for number in range(n)]
         for _ in range(30):
-            on_a = list(draw_sides(blind.draw_nonce(), ids).values()).count(Side.A)
-            assert on_a in {n // 2, (n + 1) // 2}
+            items = deal(blind.draw_nonce(), ids, samples, num_placebos)
+            for is_placebo, total in ((False, n * samples), (True, num_placebos)):
+                on_a = sides_of(tuple(item for item in items if item.is_placebo == is_placebo)).count(Side.A)
+                assert on_a in {total // 2, (total + 1) // 2}
+
+    def test_every_prompt_is_dealt_as_often_as_asked_and_placebos_lie_anywhere(self) -> None:
+        ids = [f"p{number}" for number in range(10)]
+        places: set[int] = set()
+        for _ in range(60):
+            items = deal(blind.draw_nonce(), ids, 2, 3)
+            real = [(item.prompt_id, item.sample) for item in items if not item.is_placebo]
+            assert sorted(real) == sorted((name, sample) for name in ids for sample in range(2))
+            assert [item.id for item in items] == [str(place) for place in range(1, 24)]
+            places |= {place for place, item in enumerate(items) if item.is_placebo}
+        assert len(places) > 20
 
     def test_every_prompt_and_the_odd_one_may_fall_either_way(self) -> None:
-        draws = [draw_sides(blind.draw_nonce(), ["a", "b", "c"]) for _ in range(80)]
-        assert all({draw[name] for draw in draws} == set(Side) for name in "abc")
-        assert {list(draw.values()).count(Side.A) for draw in draws} == {1, 2}
+        draws = [deal(blind.draw_nonce(), ["a", "b", "c"], 1, 0) for _ in range(80)]
+        assert {(item.prompt_id, item.tuned_side) for draw in draws for item in draw} == {
+            (name, side) for name in "abc" for side in Side
+        }
+        assert {sides_of(draw).count(Side.A) for draw in draws} == {1, 2}
 
     def test_the_seed_says_nothing_of_the_sides(self) -> None:
-        seen = {tuple(tuned_side(answered(6), index) for index in range(6)) for _ in range(12)}
-        assert len(seen) > 1
+        dealt = {tuple(tuned_side(answered(6), str(place)) for place in range(1, 7)) for _ in range(12)}
+        assert len(dealt) > 1
 
     def test_the_commitment_stands_before_the_first_vote_and_the_nonce_after_the_last(self) -> None:
-        comparison = answered(3)
+        comparison = answered(3, num_placebos=1)
         before = comparison.plan.commitment
-        assert comparison.nonce == ""
         assert "revealed" not in [record["kind"] for record in records(comparison)]
-        sides = [tuned_side(comparison, index) for index in range(3)]
-        vote_all(comparison, lambda index: HumanVerdict.TIE)
+        assert comparison.results() is None
+        vote_all(comparison, lambda item_id: HumanVerdict.TIE)
         kinds = [record["kind"] for record in records(comparison)]
         assert kinds.index("start") < kinds.index("vote")
         assert kinds[-1] == "revealed"
-        nonce = bytes.fromhex(comparison.nonce)
-        assert commit(nonce, draw_sides(nonce, ["p0", "p1", "p2"])) == before == comparison.plan.commitment
-        assert list(draw_sides(nonce, ["p0", "p1", "p2"]).values()) == sides
+        nonce = bytes.fromhex(results(comparison).nonce)
+        assert commit(nonce, deal(nonce, ["p0", "p1", "p2"], 1, 1)) == before == comparison.plan.commitment
 
     def test_the_commitment_can_be_checked_with_a_shells_tools(self) -> None:
-        sides = {"b": Side.B, "a": Side.A}
-        text = "00" * 32 + '\n{"a": "A", "b": "B"}'
-        assert commit(bytes(32), sides) == hashlib.sha256(text.encode()).hexdigest()
+        item = Item("1", "p0", 0, False, Side.B)
+        text = "00" * 32 + '\n[{"id": "1", "is_placebo": false, "prompt_id": "p0", "sample": 0, "tuned_side": "B"}]'
+        assert commit(bytes(32), [item]) == hashlib.sha256(text.encode()).hexdigest()
 
 
 class TestBlindness:
     def test_a_card_holds_nothing_but_the_texts(self) -> None:
-        assert [field.name for field in fields(Card)] == ["prompt_id", "category", "prompt", "response_a", "response_b"]
+        assert [field.name for field in fields(Card)] == [
+            "item_id", "number", "category", "prompt", "response_a", "response_b",
+        ]  # fmt: skip
 
-    def test_before_the_vote_nothing_tells_who_is_who(self) -> None:
-        comparison = begin(4, judge_model="gemini-3.8-flash")
-        with FakeGemini(default=prefers(len)) as server:
-            comparison.run(FakeEngine(), Judge(KEY, base_url=server.url))
-        shown = json.dumps([asdict(comparison.cards(index)) for index in range(4)])
-        assert "base" not in shown
-        assert "tuned" not in shown
-        assert ADAPTER not in shown
-        for row in comparison.rows():
-            blank = {name for name, value in asdict(row).items() if value in ("", None)}
-            assert blank == {
-                "base_response", "tuned_response", "tuned_side", "human_verdict", "human_outcome", "judge_order_1",
-                "judge_order_2", "judge_outcome", "judge_reason", "base_tokens", "tuned_tokens",
-            }  # fmt: skip
-        assert comparison.results("judge").n == 0
-        assert comparison.summary().sentences() == []
-        assert "word" not in to_csv(comparison.rows())
+    def test_before_the_last_vote_nothing_tells_who_is_who_or_how_it_stands(self) -> None:
+        comparison = begin(4, MODEL, num_placebos=2)
+        judge_all(comparison)
+        for item_id in comparison.pending()[:5]:
+            comparison.vote(item_id, for_tuned(comparison)(item_id))
+        shown = json.dumps([asdict(comparison.card(str(place))) for place in range(1, 7)])
+        assert not [word for word in ("base", "tuned", "placebo", ADAPTER, "p0") if word in shown]
+        assert comparison.results() is None
+        assert comparison.decided(Decider.HUMAN) == comparison.decided(Decider.JUDGE) == []
 
     def test_the_log_shows_sides_only_when_all_votes_are_in(self) -> None:
         comparison = answered(2)
         log = comparison.log_path.read_text()
-        assert "[A]\nQuestion 0?" in log
+        assert "[A]\nQuestion " in log
         assert comparison.plan.commitment in log
-        comparison.vote("p0", HumanVerdict.TIE)
+        first, last = comparison.pending()
+        comparison.vote(first, HumanVerdict.TIE)
         log = comparison.log_path.read_text()
-        entries = log.split("-" * 78)[1:]
         assert "Vote: tie" in log
-        assert not any(word in entry for entry in entries for word in ("base", "tuned", "tokens", "win", "loss"))
-        comparison.vote("p1", for_tuned(comparison)(1))
+        entries = log.split("-" * 78)[1:]
+        assert not [
+            word for entry in entries for word in ("base", "tuned", "tokens", "win", "loss", "[p") if word in entry
+        ]
+        comparison.vote(last, for_tuned(comparison)(last))
         log = comparison.log_path.read_text()
-        assert f"[{tuned_side(comparison, 1)}, tuned, tokens: 3]" in log
-        assert "Person:     wins 1, ties 1, losses 0, flips 0 (n = 2); no verdict 0. Win rate 0.75 (" in log
-        assert comparison.nonce in log
+        assert f"[{tuned_side(comparison, last)}, tuned, tokens: 3]" in log
+        assert "RESULT. No difference shown: 1 win, 1 tie, 0 losses; win rate 0.75 (" in log
+        assert results(comparison).nonce in log
 
-    def test_a_prompt_opens_with_its_own_vote_alone(self) -> None:
-        comparison = answered(3)
-        comparison.vote("p1", HumanVerdict.BOTH_BAD)
-        assert [row.tuned_side for row in comparison.rows()] == ["", tuned_side(comparison, 1), ""]
-
-    def test_the_judge_is_hidden_until_the_person_has_voted(self) -> None:
-        comparison = begin(2, judge_model="gemini-3.8-flash")
-        with FakeGemini(default=prefers(len)) as server:
-            comparison.run(FakeEngine(), Judge(KEY, base_url=server.url))
-        comparison.vote("p0", HumanVerdict.TIE)
-        assert [row.judge_outcome for row in comparison.rows()] == ["win", ""]
-        assert comparison.results("judge").wins == 1
+    def test_a_placebo_is_base_twice_and_looks_like_any_other(self) -> None:
+        engine, comparison = FakeEngine(), begin(4, num_placebos=4)
+        comparison.run(engine)
+        assert sum(contender == ADAPTER for contender, _ in engine.asked) == 4
+        assert sum(contender == "base" for contender, _ in engine.asked) == 12
+        cards = [comparison.card(item_id) for item_id in comparison.pending()]
+        assert [card.number for card in cards] == list(range(1, 9))
 
     def test_no_card_before_both_responses_are_there(self) -> None:
         with pytest.raises(RequestError) as caught:
-            begin().cards(0)
-        assert str(caught.value) == "The prompt 'p0' is not answered yet. Wait for both responses."
+            begin().card("1")
+        assert str(caught.value) == "Pair 1 is not answered yet. Wait for both responses."
 
-    @pytest.mark.parametrize("index", [-1, 5, True, "0", None, 0.0])
-    def test_a_card_that_is_not_there_is_a_sentence(self, index: object) -> None:
-        with pytest.raises(RequestError, match="numbered from 0 to 4"):
-            answered().cards(index)  # type: ignore[arg-type]
+    @pytest.mark.parametrize("item_id", ["0", "6", 1, True, "", None, ["1"], "p0"])
+    def test_a_card_that_is_not_there_is_a_sentence(self, item_id: object) -> None:
+        with pytest.raises(RequestError, match="has no pair named"):
+            answered().card(item_id)  # type: ignore[arg-type]
 
 
 class TestVotes:
@@ -195,27 +230,32 @@ class TestVotes:
     )
     def test_what_decides_nothing(self, verdict: str, outcome: Outcome) -> None:
         comparison = answered(1)
-        comparison.vote("p0", verdict)
-        assert comparison.rows()[0].human_outcome == outcome
+        comparison.vote("1", verdict)
+        assert results(comparison).rows[0].human_outcome == outcome
 
     def test_a_vote_for_tuneds_side_is_a_win_wherever_it_sits(self) -> None:
         comparison = answered(6)
         vote_all(comparison, for_tuned(comparison))
-        assert comparison.results().wins == 6
-        assert {row.human_verdict for row in comparison.rows()} == {"A", "B"}
+        found = results(comparison)
+        assert found.decisive_tally.wins == 6
+        assert {row.human_verdict for row in found.rows} == {"A", "B"}
+        assert headline(found) == (
+            "Better: 6 wins, 0 ties, 0 losses; win rate 1.00 (0.61 to 1.00); the sign test is below 0.05."
+        )
 
     def test_who_always_votes_a_wins_half(self) -> None:
         comparison = answered(6)
-        vote_all(comparison, lambda index: HumanVerdict.A)
-        tally = comparison.results()
-        assert (tally.wins, tally.losses, tally.win_rate) == (3, 3, 0.5)
+        vote_all(comparison, lambda item_id: HumanVerdict.A)
+        found = results(comparison)
+        assert (found.decisive_tally.wins, found.decisive_tally.losses) == (3, 3)
+        assert found.share_a.share == 1.0
 
-    def test_one_vote_per_prompt(self) -> None:
+    def test_one_vote_per_pair(self) -> None:
         comparison = answered(2)
-        comparison.vote("p0", "A")
+        comparison.vote("1", "A")
         with pytest.raises(RequestError) as caught:
-            comparison.vote("p0", "B")
-        assert str(caught.value) == "The prompt 'p0' already has its vote. Undo takes back the last one."
+            comparison.vote("1", "B")
+        assert str(caught.value) == "Pair 1 already has its vote. Undo takes back the last one."
 
     def test_votes_at_the_same_moment_count_once(self) -> None:
         first = answered(1)
@@ -224,7 +264,7 @@ class TestVotes:
 
         def vote(tab: Comparison) -> None:
             try:
-                tab.vote("p0", "A")
+                tab.vote("1", "A")
             except RequestError as error:
                 refused.append(error)
 
@@ -239,17 +279,17 @@ class TestVotes:
     def test_a_second_tab_sees_the_first_ones_vote(self) -> None:
         first = answered(3)
         second = Comparison.open(first.path)
-        first.vote("p0", "A")
-        assert second.pending() == ["p1", "p2"]
+        first.vote("1", "A")
+        assert second.pending() == ["2", "3"]
 
     def test_undo_takes_back_the_last_vote_until_the_seal_is_open(self) -> None:
         comparison = answered(2)
         with pytest.raises(RequestError, match="There is no vote to take back"):
             comparison.undo()
-        comparison.vote("p1", "A")
-        assert comparison.undo() == "p1"
-        assert comparison.pending() == ["p0", "p1"]
-        vote_all(comparison, lambda index: HumanVerdict.B)
+        comparison.vote("2", "A")
+        assert comparison.undo() == "2"
+        assert comparison.pending() == ["1", "2"]
+        vote_all(comparison, lambda item_id: HumanVerdict.B)
         with pytest.raises(RequestError, match="the sides are shown"):
             comparison.undo()
 
@@ -257,26 +297,72 @@ class TestVotes:
     def test_a_vote_that_is_none_is_refused(self, verdict: object) -> None:
         comparison = answered(1)
         with pytest.raises(RequestError, match="A vote is one of A, B, tie, both_bad, skip"):
-            comparison.vote("p0", verdict)  # type: ignore[arg-type]
-        assert comparison.pending() == ["p0"]
+            comparison.vote("1", verdict)  # type: ignore[arg-type]
+        assert comparison.pending() == ["1"]
 
-    @pytest.mark.parametrize("prompt_id", ["p9", "", None, 3, ["p0"]])
-    def test_a_vote_for_no_prompt_is_refused(self, prompt_id: object) -> None:
-        with pytest.raises(RequestError, match="has no prompt named"):
-            answered(1).vote(prompt_id, "A")  # type: ignore[arg-type]
-
-    def test_a_vote_before_the_responses_is_refused(self) -> None:
+    def test_a_vote_before_the_responses_or_after_the_end_is_refused(self) -> None:
         with pytest.raises(RequestError, match="not answered yet"):
-            begin(1).vote("p0", "A")
+            begin(1).vote("1", "A")
+        comparison = answered(2)
+        comparison.vote("1", "A")
+        comparison.end_early()
+        with pytest.raises(RequestError, match="would no longer be blind"):
+            comparison.vote("2", "A")
+
+    def test_a_result_that_was_ended_early_says_so_and_counts_the_rest_as_missing(self) -> None:
+        comparison = answered(10)
+        for item_id in comparison.pending()[:6]:
+            comparison.vote(item_id, for_tuned(comparison)(item_id))
+        comparison.end_early()
+        found = results(comparison)
+        assert found.primary is not None
+        assert found.primary.finding is Finding.TOO_LITTLE
+        assert found.primary.missing == {"skipped": 0, "not_voted": 4}
+        assert headline(found).startswith(
+            "Ended early. Too little covered: 6 wins, 0 ties, 0 losses, 4 without a verdict"
+        )
+        assert "Whoever looks and stops when it suits finds more than there is." in said(comparison)
+
+
+class TestPlacebosAndSamples:
+    def test_placebos_are_never_in_n_nor_in_the_rows(self) -> None:
+        comparison = answered(6, num_placebos=6)
+        vote_all(comparison, lambda item_id: HumanVerdict.A)
+        found = results(comparison)
+        assert found.primary is not None
+        assert (found.primary.tally.n, len(found.rows), found.primary.floor.n) == (6, 6, 6)
+        assert found.primary.floor.decided_k == 6
+
+    def test_a_person_who_sees_as_much_in_base_twice_is_told_that_it_did_nothing(self) -> None:
+        comparison = answered(10, num_placebos=10)
+        vote_all(comparison, lambda item_id: HumanVerdict.A)
+        assert (
+            "You preferred one response in 10 of 10 pairs of base and tuned, and in 10 of 10 pairs of base and base: "
+            "tuned stands out no more than base's second draw."
+        ) in said(comparison)
+
+    def test_samples_are_averaged_within_their_prompt(self) -> None:
+        comparison = answered(2, samples=3)
+        standing_items = {r["item"]: r["seed"] for r in records(comparison) if r["kind"] == "response"}
+        assert len(standing_items) == 6
+        assert len(set(standing_items.values())) == 3
+        vote_all(comparison, for_tuned(comparison))
+        found = results(comparison)
+        assert (found.decisive_tally.n, found.decisive_tally.wins) == (2, 2)
+        assert [row.prompt_id for row in found.rows] == ["p0", "p0#2", "p0#3", "p1", "p1#2", "p1#3"]
+
+    def test_several_draws_at_temperature_zero_are_refused(self) -> None:
+        with pytest.raises(RequestError, match="At temperature 0 every draw is the same"):
+            Comparison.create(ADAPTER, "smollm2", prompts(2), Decoding(temperature=0.0), samples=2)
 
 
 class TestAnswering:
     def test_base_and_tuned_are_asked_together_in_few_batches(self) -> None:
-        engine, n = FakeEngine(), COMPARISON_BATCH_PROMPTS + 2
+        engine, n = FakeEngine(), COMPARISON_BATCH_ITEMS + 2
         begin(n).run(engine)
-        assert [len(turns) for turns in engine.calls] == [2 * COMPARISON_BATCH_PROMPTS, 4]
-        assert engine.asked[:2] == [("base", "Question 0?"), (ADAPTER, "Question 0?")]
-        assert [decoding.seed for decoding in engine.decodings] == [42, 42 + COMPARISON_BATCH_PROMPTS]
+        assert [len(turns) for turns in engine.calls] == [2 * COMPARISON_BATCH_ITEMS, 4]
+        assert len(set(engine.asked)) == 2 * n
+        assert [decoding.seed for decoding in engine.decodings] == [43, 43 + COMPARISON_BATCH_ITEMS]
 
     def test_progress_is_told(self) -> None:
         told: list[tuple[str, int, int]] = []
@@ -284,150 +370,218 @@ class TestAnswering:
         assert told == [("answering", 0, 3), ("answering", 3, 3)]
 
     def test_stop_keeps_what_is_done_and_nothing_is_asked_twice(self) -> None:
-        n = 2 * COMPARISON_BATCH_PROMPTS
+        n = 2 * COMPARISON_BATCH_ITEMS
         engine, comparison = FakeEngine(), begin(n)
         comparison.run(engine, is_stopped=lambda: len(engine.calls) == 1)
-        assert comparison.progress() == (COMPARISON_BATCH_PROMPTS, 0, 0, n)
+        assert comparison.counts() == Counts(COMPARISON_BATCH_ITEMS, 0, 0, n)
         Comparison.open(comparison.path).run(engine)
-        assert comparison.progress()[0] == n
+        assert comparison.counts().answered == n
         assert len(engine.asked) == len(set(engine.asked)) == 2 * n
 
     def test_an_engine_that_dies_leaves_a_comparison_that_goes_on(self) -> None:
-        n = 2 * COMPARISON_BATCH_PROMPTS
+        n = 2 * COMPARISON_BATCH_ITEMS
         comparison = begin(n)
         with pytest.raises(EngineDied):
             comparison.run(FakeEngine(breaks_at=2))
-        assert comparison.progress()[0] == COMPARISON_BATCH_PROMPTS
+        assert comparison.counts().answered == COMPARISON_BATCH_ITEMS
         engine = FakeEngine()
         Comparison.open(comparison.path).run(engine)
-        assert {prompt for _, prompt in engine.asked} == {f"Question {i}?" for i in range(COMPARISON_BATCH_PROMPTS, n)}
+        assert len(engine.asked) == 2 * COMPARISON_BATCH_ITEMS
 
-    def test_the_raw_text_is_kept_beside_what_is_shown(self) -> None:
+    def test_an_adapter_that_was_trained_anew_under_its_name_ends_the_comparison(self) -> None:
+        manifest = finetuned_dir() / ADAPTER / "adapter" / "manifest.json"
+        manifest.parent.mkdir(parents=True)
+        manifest.write_text("{}")
+        comparison = begin(1)
+        comparison.check_unchanged()
+        manifest.write_text('{"another": 1}')
+        with pytest.raises(AdapterError, match="is not the one that this comparison was begun with"):
+            comparison.check_unchanged()
+
+    def test_what_was_cleaned_is_counted_and_the_raw_text_kept(self) -> None:
         comparison = begin(1)
         raw = "Yes.\u200b\n\nHuman: and now?"
         comparison.run(lambda turns, decoding: [Response(raw, 4) for _ in turns])
-        assert comparison.cards(0).response_a == "Yes."
+        assert comparison.card("1").response_a == "Yes."
         assert {record["raw"] for record in records(comparison) if record["kind"] == "response"} == {raw}
+        comparison.vote("1", "tie")
+        assert set(results(comparison).cleaned["tuned"]) == {"hidden characters", "run-on turn"}
+
+    def test_a_cut_response_is_counted_by_contender_and_the_uncut_pairs_stand_apart(self) -> None:
+        def cut(turns: list[Turn], decoding: Decoding) -> list[Response]:
+            return [
+                Response(f"{t.contender} says", 9, is_cut=t.contender == "base" and "0" in t.conversation[-1].content)
+                for t in turns
+            ]
+
+        comparison = begin(4)
+        comparison.run(cut)
+        vote_all(comparison, lambda item_id: HumanVerdict.TIE)
+        found = results(comparison)
+        assert (found.cut["base"].share, found.cut["tuned"].share) == (0.25, 0.0)
+        assert found.primary is not None
+        assert found.primary.uncut.n == 3
 
 
 class TestJudging:
     def test_without_votes_the_judge_alone_decides(self) -> None:
-        comparison = begin(5, is_judge_only=True, judge_model="gemini-3.8-flash")
-        with FakeGemini(default=prefers(len)) as server:
-            comparison.run(FakeEngine(), Judge(KEY, base_url=server.url))
-        assert comparison.is_complete
-        assert comparison.results("judge").wins == 5
-        assert comparison.results("human").n == 0
+        comparison = judged_alone()
+        judge_all(comparison)
+        found = results(comparison)
+        assert found.decisive_tally.wins == 5
+        assert found.human is None
         assert comparison.pending() == []
-        row = comparison.rows()[0]
+        row = found.rows[0]
         assert (row.judge_order_1, row.judge_order_2, row.judge_outcome) == ("tuned", "tuned", "win")
-        assert row.base_response
-        assert row.tuned_side in {"A", "B"}
+        assert row.human_outcome == ""
         with pytest.raises(RequestError, match="only the judge decides"):
-            comparison.vote("p0", "A")
+            comparison.vote("1", "A")
 
     def test_a_judge_that_always_says_the_first_wins_nothing(self) -> None:
-        comparison = begin(5, is_judge_only=True, judge_model="gemini-3.8-flash")
-        with FakeGemini(default=lambda asked: verdict("RESPONSE_1")) as server:
-            comparison.run(FakeEngine(), Judge(KEY, base_url=server.url))
-        tally = comparison.results("judge")
+        comparison = judged_alone(num_placebos=5)
+        judge_all(comparison, lambda asked: verdict("RESPONSE_1"))
+        found = results(comparison)
+        tally = found.decisive_tally
         assert (tally.wins, tally.losses, tally.flips, tally.win_rate) == (0, 0, 5, 0.5)
-        assert tally.decided_share is None
+        assert found.judge is not None
+        assert found.judge.floor.flipped.share == 1.0
 
-    def test_what_failed_is_outside_n_and_shown(self) -> None:
-        comparison = begin(3, is_judge_only=True, judge_model="gemini-3.8-flash")
+    def test_what_failed_is_outside_n_named_and_can_be_asked_again(self) -> None:
+        comparison = judged_alone(3)
         with FakeGemini(script=[stopped("SAFETY")], default=prefers(len)) as server:
             comparison.run(FakeEngine(), Judge(KEY, base_url=server.url))
-        tally = comparison.results("judge")
+        tally = results(comparison).decisive_tally
         assert (tally.n, tally.no_verdict) == (2, 1)
-        assert comparison.rows()[0].judge_order_1 == "no_verdict:safety"
+        assert "no_verdict:blocked" in {row.judge_order_1 for row in results(comparison).rows}
+        assert comparison.failed() == {"blocked": 1}
+        with pytest.raises(RequestError, match="Nothing of this comparison failed as 'offline'"):
+            comparison.retry("offline")
+        comparison.retry("blocked")
+        with FakeGemini(default=prefers(len)) as server:
+            comparison.run(FakeEngine(), Judge(KEY, base_url=server.url))
+            assert len(server.asked) == 1
+        assert results(comparison).decisive_tally.wins == 3
 
     def test_the_same_response_twice_costs_no_call(self) -> None:
-        comparison = begin(2, is_judge_only=True, judge_model="gemini-3.8-flash")
+        comparison = judged_alone(2)
         with FakeGemini() as server:
             comparison.run(FakeEngine(is_same=True), Judge(KEY, base_url=server.url))
             assert server.asked == []
-        assert comparison.results("judge").ties == 2
+        assert results(comparison).decisive_tally.ties == 2
 
-    def test_a_refused_key_stops_the_judge_and_not_the_person(self) -> None:
-        comparison = begin(3, judge_model="gemini-3.8-flash")
-        with FakeGemini(script=[verdict("RESPONSE_2")], default=lambda asked: bad_key()) as server:
+    def test_a_refused_key_costs_one_call_and_stops_the_judge_and_not_the_person(self) -> None:
+        comparison = begin(3, MODEL)
+        with FakeGemini(default=lambda asked: bad_key()) as server:
             with pytest.raises(JudgeError):
                 comparison.run(FakeEngine(), Judge(KEY, base_url=server.url))
-            assert len(server.asked) == 2
+            assert len(server.asked) == 1
         assert comparison.judge_stopped.startswith("Gemini refuses the key.")
-        assert comparison.pending() == ["p0", "p1", "p2"]
-        with FakeGemini(default=prefers(len)) as server:
-            Comparison.open(comparison.path).run(FakeEngine(), Judge(KEY, base_url=server.url))
-            assert len(server.asked) == 5  # the one order that was ruled on before is not asked again
-        assert comparison.judge_stopped == ""
+        assert comparison.failed() == {"key_refused": 3}
+        vote_all(comparison, for_tuned(comparison))
+        assert results(comparison).decisive_tally.wins == 3
+        assert {row.judge_order_1 for row in results(comparison).rows} == {"no_verdict:key_refused"}
+        comparison.retry("key_refused")
+        judge_all(Comparison.open(comparison.path))
+        found = results(comparison)
+        assert found.judge is not None
+        assert (found.judge.tally.wins, comparison.judge_stopped) == (3, "")
+
+    def test_a_judge_that_gives_up_on_its_own_result_waits_to_go_on(self) -> None:
+        comparison = judged_alone(3)
+        with FakeGemini(default=lambda asked: bad_key()) as server, pytest.raises(JudgeError):
+            comparison.run(FakeEngine(), Judge(KEY, base_url=server.url))
+        assert comparison.results() is None
+        judge_all(comparison)
+        assert results(comparison).decisive_tally.wins == 3
+
+    def test_the_persons_result_waits_for_a_judge_that_is_still_at_it(self) -> None:
+        comparison = begin(2, MODEL)
+        comparison.run(FakeEngine())
+        vote_all(comparison, for_tuned(comparison))
+        assert comparison.results() is None
+        judge_all(comparison)
+        assert comparison.is_complete
 
     def test_stop_between_two_verdicts_loses_and_repeats_none(self) -> None:
-        comparison = begin(4, is_judge_only=True, judge_model="gemini-3.8-flash")
+        comparison = judged_alone(12)
         with FakeGemini(default=prefers(len)) as server:
             judge = Judge(KEY, base_url=server.url)
             comparison.run(FakeEngine(), judge, is_stopped=lambda: len(server.asked) >= 3)
             assert not comparison.is_complete
             Comparison.open(comparison.path).run(FakeEngine(), judge)
-            assert len(server.asked) == 8
-            assert len({(asked.fenced("RESPONSE_1")) for asked in server.asked}) == 8
+            assert len(server.asked) == 24
+            assert len({asked.fenced("RESPONSE_1") for asked in server.asked}) == 24
         assert comparison.is_complete
 
     def test_with_nobody_to_judge_every_prompt_still_has_a_state(self) -> None:
-        comparison = begin(2, is_judge_only=True)
+        comparison = begin(2, primary=Decider.JUDGE, is_judge_only=True)
         comparison.run(FakeEngine())
-        tally = comparison.results("judge")
-        assert (tally.n, tally.no_verdict, tally.win_rate) == (0, 2, None)
-        assert {row.judge_order_1 for row in comparison.rows()} == {"no_verdict:not_judged"}
+        found = results(comparison)
+        assert (found.decisive_tally.n, found.decisive_tally.no_verdict, found.decisive_tally.win_rate) == (0, 2, None)
+        assert {row.judge_order_1 for row in found.rows} == {"no_verdict:not_judged"}
+        assert headline(found) == "Nobody judged and nobody voted: there is no result, only the responses."
 
-    def test_strengths_and_weaknesses_come_from_scores_and_reasons(self) -> None:
-        comparison = begin(2, is_judge_only=True, judge_model="gemini-3.8-flash")
-        with FakeGemini(default=prefers(len)) as server:
-            comparison.run(FakeEngine(), Judge(KEY, base_url=server.url))
-        assert comparison.summary().sentences() == [
-            "Mean scores (1 to 5) over 2 prompts, tuned minus base. Descriptive only: the outcomes decide.",
-            "Stronger in: clarity (+2.00).",
-            "Weaker in: nothing.",
-            "Why it won, p0: “tuned is clearer.”",
-            "Why it won, p1: “tuned is clearer.”",
-        ]
-        assert "Stronger in: clarity (+2.00)." in comparison.log_path.read_text()
+    def test_strengths_and_weaknesses_come_with_their_doubt_and_the_reasons(self) -> None:
+        comparison = judged_alone(2)
+        judge_all(comparison)
+        text = said(comparison)
+        assert "clarity: +2.00 (+2.00 to +2.00) points of 5, tuned minus base, over 2 prompts." in text
+        assert "Why it won, p0: “tuned is clearer.”" in text
+        assert "Why it won, p0: “tuned is clearer.”" in comparison.log_path.read_text()
+
+    def test_person_and_judge_are_held_against_each_other(self) -> None:
+        comparison = begin(20, MODEL)
+        judge_all(comparison)
+        vote_all(comparison, lambda item_id: HumanVerdict.A)
+        found = results(comparison)
+        assert found.agreement is not None
+        assert found.agreement.n == 20
+        assert found.agreement.table == ((10, 0, 0), (0, 0, 0), (10, 0, 0))
+        assert "On 20 pairs you and Gemini agree in 0.50 (0.30 to 0.70)" in said(comparison)
+        assert "Of your decided votes 1.00 (0.84 to 1.00) went to A" in said(comparison)
 
     def test_the_key_is_in_no_file(self, tmp_path: Path) -> None:
-        comparison = begin(2, is_judge_only=True, judge_model="gemini-3.8-flash")
+        comparison = judged_alone(2)
         server = FakeGemini(script=[verdict()], default=lambda asked: bad_key(f"{KEY} is bad"))
         with server, pytest.raises(JudgeError):
             comparison.run(FakeEngine(), Judge(KEY, base_url=server.url))
+        comparison.end_early()
         files = [path for path in tmp_path.rglob("*") if path.is_file()]
         assert len(files) == 2
         assert not any(KEY.encode() in path.read_bytes() for path in files)
-        assert KEY not in to_csv(comparison.rows())
+        assert KEY not in to_csv(results(comparison).rows)
 
 
 class TestJournal:
-    def test_reopening_gives_the_same_table(self) -> None:
-        comparison = begin(5, judge_model="gemini-3.8-flash")
-        with FakeGemini(default=prefers(len)) as server:
-            comparison.run(FakeEngine(), Judge(KEY, base_url=server.url))
+    def test_reopening_gives_the_same_results(self) -> None:
+        comparison = begin(5, MODEL, num_placebos=2)
+        judge_all(comparison)
         vote_all(comparison, for_tuned(comparison))
         again = Comparison.open(comparison.path)
-        assert again.rows() == comparison.rows()
         assert again.results() == comparison.results()
-        assert again.results("judge") == comparison.results("judge")
         assert again.plan == comparison.plan
+
+    def test_the_tries_on_the_same_prompts_are_counted_whatever_the_adapter(self) -> None:
+        assert [begin(3).plan.num_earlier for _ in range(3)] == [0, 1, 2]
+        assert begin(4).plan.num_earlier == 0
+        comparison = answered(3)
+        vote_all(comparison, for_tuned(comparison))
+        assert (
+            "These prompts have been compared 3 times before. Of 10 tries on nothing at all, one or more falls below "
+            "0.05 with probability 0.40; of 4, with 0.19."
+        ) in said(comparison)
 
     def test_cut_off_at_any_byte_it_opens_and_goes_on(self) -> None:
         comparison = answered(2)
-        comparison.vote("p0", "A")
+        comparison.vote("1", "A")
         data = comparison.path.read_bytes()
         start = data.index(b'{"kind": "response"')
         for end in range(start, len(data), 37):
             comparison.path.write_bytes(data[:end])
             opened = Comparison.open(comparison.path)
             opened.run(FakeEngine())
-            assert opened.progress()[0] == 2
-            for prompt_id in opened.pending():
-                opened.vote(prompt_id, "tie")
+            assert opened.counts().answered == 2
+            vote_all(opened, lambda item_id: HumanVerdict.TIE)
             assert Comparison.open(comparison.path).is_complete
 
     def test_a_damaged_line_costs_only_itself(self) -> None:
@@ -436,24 +590,23 @@ class TestJournal:
         lines[2] = lines[2][:40]
         lines[3:3] = ["[1, 2]", "null", '{"kind": "from next year"}', '{"kind": "vote"}', "\x00" * 40, '{"kind": []}']
         comparison.path.write_text("\n".join(lines) + "\n")
-        opened = Comparison.open(comparison.path)
-        assert opened.progress() == (2, 0, 0, 3)
+        assert Comparison.open(comparison.path).counts() == Counts(2, 0, 0, 3)
 
-    def test_a_kill_in_the_middle_loses_nothing_that_was_said(self, tmp_path: Path) -> None:
+    def test_a_kill_in_the_middle_loses_nothing_that_was_said(self) -> None:
         code = (
             "import os, signal\n"
             "from core.compare import Comparison\n"
             "from tests.test_compare import FakeEngine, begin\n"
             "comparison = begin(3)\n"
             "comparison.run(FakeEngine())\n"
-            "comparison.vote('p1', 'B')\n"
+            "comparison.vote('2', 'B')\n"
             "os.kill(os.getpid(), signal.SIGKILL)\n"
         )
         done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, env={**os.environ}, timeout=60)
         assert done.returncode == -signal.SIGKILL
         opened = Comparison.latest()
         assert opened is not None
-        assert opened.pending() == ["p0", "p2"]
+        assert opened.pending() == ["1", "3"]
 
     def test_a_full_disk_is_a_sentence_and_leaves_no_half_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
         comparison = answered(1)
@@ -465,9 +618,9 @@ class TestJournal:
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", full)
             with pytest.raises(PlaygroundError, match="No space left on device"):
-                comparison.vote("p0", "A")
+                comparison.vote("1", "A")
         assert comparison.path.read_bytes() == before
-        comparison.vote("p0", "A")
+        comparison.vote("1", "A")
         assert comparison.is_complete
 
     def test_it_is_for_its_owner_alone(self) -> None:
@@ -485,93 +638,32 @@ class TestJournal:
         assert Comparison.latest() is None
         assert list_comparisons() == []
 
-    @pytest.mark.parametrize("content", ["", "not json\n", '{"kind": "vote"}\n', '{"kind": "start"}\n', "[]\n"])
+    @pytest.mark.parametrize(
+        "content",
+        ["", "not json\n", '{"kind": "vote"}\n', '{"kind": "start"}\n', "[]\n", '{"kind": "start", "format": 1}\n'],
+    )
     def test_what_is_no_journal_is_a_sentence(self, tmp_path: Path, content: str) -> None:
         path = tmp_path / "model_comparison_x.jsonl"
         path.write_text(content)
-        with pytest.raises(RequestError, match="is no comparison's journal"):
+        with pytest.raises(RequestError, match="is no comparison's journal of this version"):
             Comparison.open(path)
 
     def test_a_journal_that_is_gone_is_a_sentence(self, tmp_path: Path) -> None:
         with pytest.raises(RequestError, match="There is no comparison at"):
             Comparison.open(tmp_path / "gone.jsonl")
 
-    def test_an_export_while_votes_arrive_fits_together(self) -> None:
-        comparison = answered(30)
-        thread = threading.Thread(target=vote_all, args=(comparison, lambda index: HumanVerdict.TIE))
-        thread.start()
-        while thread.is_alive():
-            for row in comparison.rows():
-                assert bool(row.human_verdict) == bool(row.tuned_side) == bool(row.base_response)
-        thread.join()
-
     def test_the_csv_has_a_row_a_prompt(self) -> None:
-        comparison = answered(4)
+        comparison = answered(4, num_placebos=2)
         vote_all(comparison, for_tuned(comparison))
-        rows = list(csv.DictReader(io.StringIO(to_csv(comparison.rows()).removeprefix("\ufeff"), newline="")))
+        rows = list(csv.DictReader(io.StringIO(to_csv(results(comparison).rows).removeprefix("\ufeff"), newline="")))
         assert [row["prompt_id"] for row in rows] == ["p0", "p1", "p2", "p3"]
         assert {row["human_outcome"] for row in rows} == {"win"}
         assert {(row["base_tokens"], row["tuned_tokens"], row["seed"]) for row in rows} == {("1", "3", "42")}
 
-
-class TestPrompts:
-    def test_the_given_five_are_usable(self) -> None:
-        given = read_prompts(PROJECT_ROOT / "assets" / "prompts.json")
-        assert len({prompt.category for prompt in given}) == 5
-
-    @pytest.mark.parametrize(
-        ("content", "sentence"),
-        [
-            ("nonsense", "is not JSON in UTF-8"),
-            ("{}", "does not hold a list"),
-            ("[]", "There is no prompt to compare on"),
-            ('[{"id": "a", "category": "c"}]', "Entry 1 of the prompts needs an id, a category and a prompt"),
-            ('[{"id": 1, "category": "c", "prompt": "p"}]', "Entry 1 of the prompts needs"),
-            ('[{"id": "a", "category": "c", "prompt": " "}]', "The prompt 'a' is empty"),
-            ('[{"id": "", "category": "c", "prompt": "p"}]', "A prompt has an empty id"),
-            ('[{"id": "a", "category": "c", "prompt": "\\ud800"}]', "holds half of a character"),
-            ('[{"id": "a", "category": "c", "prompt": "p"}, {"id": "a", "category": "c", "prompt": "q"}]',
-             "Two prompts are named 'a'"),
-            ("[" * 100_000, "is not JSON in UTF-8"),
-        ],
-    )  # fmt: skip
-    def test_a_file_that_cannot_be_used_says_why(self, tmp_path: Path, content: str, sentence: str) -> None:
-        path = tmp_path / "prompts.json"
-        path.write_text(content)
-        with pytest.raises(RequestError) as caught:
-            read_prompts(path)
-        assert sentence in str(caught.value)
-
-    def test_a_file_that_is_not_there_says_so(self, tmp_path: Path) -> None:
-        with pytest.raises(RequestError, match="cannot be read"):
-            read_prompts(tmp_path / "gone.json")
-
-    def test_a_prompt_without_end_is_refused(self) -> None:
-        with pytest.raises(RequestError, match="longer than 100,000 characters"):
-            check_prompts([replace(prompts(1)[0], prompt="x" * 100_001)])
-
-
-class TestNormalise:
-    @pytest.mark.parametrize(
-        ("raw", "shown"),
-        [
-            ("  plain  ", "plain"),
-            ("zero\u200bwidth\ufeff", "zerowidth"),
-            ("\u202eabc\u202c", "abc"),
-            ("hid\u200dden", "hidden"),
-            ("👩\u200d🔬 and نامه\u200cای", "👩\u200d🔬 and نامه\u200cای"),
-            ("e\u0301", "é"),
-            ("a\r\nb\rc", "a\nb\nc"),
-            ("Yes.\n\nHuman: and?\n\nAssistant: no", "Yes."),
-            ("Yes.\nHuman: and?", "Yes."),
-            ("Dear Human: hello", "Dear Human: hello"),
-            ("Done.<|im_end|>\n<|im_start|>user", "Done."),
-            ("tag\U000e0041\U000e0042s", "tags"),
-            ("half \ud800", "half \ufffd"),
-            ("code\n\tindented\n", "code\n\tindented"),
-            ("", ""),
-        ],
-    )
-    def test_both_responses_are_cleaned_alike(self, raw: str, shown: str) -> None:
-        assert normalise(raw) == shown
-        assert normalise(shown) == shown
+    def test_only_decided_real_pairs_become_data(self) -> None:
+        comparison = answered(4, num_placebos=4)
+        chosen = for_tuned(comparison)
+        vote_all(comparison, lambda item_id: HumanVerdict.TIE if item_id in ("1", "2") else chosen(item_id))
+        decided = comparison.decided(Decider.HUMAN)
+        assert len(decided) == results(comparison).decisive_tally.wins
+        assert all("word word" in pair.chosen for pair in decided)
