@@ -3,23 +3,52 @@
 Knows nothing of who answers them.
 """
 
+import contextlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 from core.errors import RequestError
+from core.messages import Conversation, Role, as_dicts, ask, from_dicts
 
 MAX_FILE_BYTES = 8 * 2**20
 MAX_PROMPT_CHARACTERS = 100_000
 FORM = 'a JSON list of {"id": ..., "category": ..., "prompt": ...}'
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
 class Prompt:
+    """`prompt` is what people and the judge read; `messages` what is asked where turns came before, else empty."""
+
     id: str
     category: str
     prompt: str
+    messages: Conversation = ()
+
+    @property
+    def conversation(self) -> Conversation:
+        return self.messages or ask(self.prompt)
+
+    @property
+    def opening(self) -> str:
+        """The first human turn."""
+        return next(turn.content for turn in self.conversation if turn.role is Role.USER)
+
+    def as_record(self) -> dict[str, Any]:
+        record: dict[str, Any] = {"id": self.id, "category": self.category, "prompt": self.prompt}
+        return record | {"messages": as_dicts(self.messages)} if self.messages else record
+
+    @classmethod
+    def of(cls, record: object) -> Self:
+        """The inverse of `as_record`, whatever else the record holds; ValueError says what a prompt needs."""
+        match record:
+            case {"id": str(name), "category": str(category), "prompt": str(text), **rest}:
+                return cls(name, category, text, _messages(rest.get("messages", [])))
+        raise ValueError("an id, a category and a prompt, each a text")
 
 
 def read_prompts(path: Path) -> list[Prompt]:
@@ -50,10 +79,18 @@ def check_prompts(prompts: Iterable[Prompt]) -> list[Prompt]:
 
 
 def _prompt(entry: object, number: int) -> Prompt:
-    match entry:
-        case {"id": str(name), "category": str(category), "prompt": str(text)}:
-            return Prompt(name, category, text)
-    raise RequestError(f"Entry {number} of the prompts needs an id, a category and a prompt, each a text.")
+    try:
+        return Prompt.of(entry)
+    except ValueError as error:
+        raise RequestError(f"Entry {number} of the prompts needs {error}.") from None
+
+
+def _messages(rows: object) -> Conversation:
+    # TypeError: a role that is a list.
+    with contextlib.suppress(ValueError, TypeError):
+        if isinstance(rows, list):
+            return from_dicts(rows)
+    raise ValueError("messages that each have a role (system, user or assistant) and a text, or none")
 
 
 def _check(prompt: Prompt, seen: set[str]) -> None:
@@ -64,7 +101,10 @@ def _check(prompt: Prompt, seen: set[str]) -> None:
         raise RequestError(f"Two prompts are named {shown}. Give each an id of its own.")
     if not prompt.prompt.strip():
         raise RequestError(f"The prompt {shown} is empty. Write what is to be asked, or leave it out.")
-    if len(prompt.prompt) > MAX_PROMPT_CHARACTERS:
+    if prompt.messages and (prompt.messages[-1].role is not Role.USER or not prompt.messages[-1].content.strip()):
+        raise RequestError(f"The messages of the prompt {shown} do not end with a question. The user speaks last.")
+    turns = [message.content for message in prompt.messages]
+    if max(map(len, (prompt.prompt, *turns))) > MAX_PROMPT_CHARACTERS:
         raise RequestError(f"The prompt {shown} is longer than {MAX_PROMPT_CHARACTERS:,} characters. Shorten it.")
-    if any("\ud800" <= character <= "\udfff" for text in (prompt.id, prompt.prompt) for character in text):
+    if HALF_CHARACTER.search("".join((prompt.id, prompt.category, prompt.prompt, *turns))):
         raise RequestError(f"The prompt {shown} holds half of a character (a lone surrogate). Save it as UTF-8 again.")
