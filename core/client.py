@@ -10,151 +10,36 @@ import multiprocessing
 import queue
 import threading
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
 from core import engine_end, errors, paths, runs
 from core.messages import Conversation
 from core.settings import Decoding
+from core.wire import (
+    ENDS,
+    MAX_DRIFT_ROWS,
+    BaseCard,
+    CheckReport,
+    Chunk,
+    EnginePhase,
+    EngineState,
+    Event,
+    EventKind,
+    Request,
+    Response,
+    RunPlan,
+    RunRequest,
+    Turn,
+)
 
+# What is asked and answered is imported from here too.
+__all__ = [
+    "BaseCard", "CheckReport", "Chunk", "EngineClient", "EnginePhase", "EngineState", "Response", "RunPlan",
+    "RunRequest", "Turn",
+]  # fmt: skip
 
-class EnginePhase(StrEnum):
-    STARTING = "starting"
-    FETCHING = "fetching"
-    LOADING = "loading"
-    READY = "ready"
-    FAILED = "failed"
-    DEAD = "dead"
-
-
-@dataclass(frozen=True)
-class EngineState:
-    """What the engine is doing, as far as it has said. `progress` is a share, None where it cannot be known."""
-
-    phase: EnginePhase = EnginePhase.STARTING
-    message: str = "Starting the engine"
-    progress: float | None = None
-    base: str = ""
-    device: str = ""
-    dtype: str = ""
-    reason: str = ""
-    num_parameters: int = 0
-    memory_bytes: int = 0
-    adapters: tuple[str, ...] = ()
-    run: str | None = None
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One contender (`base` or an adapter's name) and what it is to answer."""
-
-    contender: str
-    conversation: Conversation
-
-
-@dataclass(frozen=True)
-class Response:
-    """`is_cut`: it did not come to its own end. `note`: what else a reader should know."""
-
-    text: str
-    num_tokens: int
-    is_cut: bool = False
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """A piece of one of several responses that stream side by side; `response` closes its row."""
-
-    row: int
-    text: str
-    response: Response | None = None
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """Everything that starts a run; `settings` holds only what was turned. `config` is a run.yaml to repeat."""
-
-    method: str = ""
-    dataset: str = ""
-    limit: int | None = None
-    held_out: int | None = None
-    model: str = ""
-    run: str = ""
-    from_adapter: str = ""
-    is_trait_counted: bool = True
-    settings: dict[str, Any] = field(default_factory=dict)
-    config: str = ""
-
-
-@dataclass(frozen=True)
-class RunPlan:
-    """What a request would do. `duration_s` and `memory_bytes` are estimates, None where nothing is known yet."""
-
-    method: str
-    base: str
-    pairs: int
-    held_out: int
-    left_out: dict[str, int]
-    steps: int
-    batch: int
-    duration_s: float | None
-    memory_bytes: int | None
-    memory_limit: int
-    fit: str
-    download_bytes: int
-    sentence: str
-
-
-@dataclass(frozen=True)
-class BaseCard:
-    """A base that can be chosen. `fit` is fits, tight, won't fit or unknown, for training on this machine."""
-
-    name: str
-    label: str
-    size_bytes: int
-    num_parameters: int
-    is_local: bool
-    fit: str
-    sentence: str
-
-
-@dataclass(frozen=True)
-class CheckReport:
-    ok: bool
-    problems: list[str]
-    response: str
-
-
-@dataclass(frozen=True)
-class Request:
-    """What goes down the pipe. `cancel` carries the number of the request that it ends."""
-
-    number: int
-    verb: str
-    args: dict[str, Any]
-
-
-class EventKind(StrEnum):
-    RESULT = "result"
-    ERROR = "error"
-    CHUNK = "chunk"
-    PROGRESS = "progress"
-    STATE = "state"
-
-
-@dataclass(frozen=True)
-class Event:
-    """What comes up the pipe. An error's data is (its kind's name, its sentence)."""
-
-    number: int
-    kind: EventKind
-    data: Any
-
-
-ENDS = (EventKind.RESULT, EventKind.ERROR)
 CLOSE_S = 30.0
 AGAIN = "{} It is being started again."
 DEATH = "The engine ended: {}. Runs are kept and can be resumed; what was being answered is lost."
@@ -342,6 +227,23 @@ class EngineClient:
         if pipe is not None:
             with contextlib.suppress(OSError), self._sending:
                 pipe.send(Request(number, "cancel", {}))
+
+    def drift(
+        self,
+        adapter: str,
+        rows: Sequence[tuple[Conversation, str]],
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[float]:
+        """How far the adapter has moved from base on base's own responses: nats a token, one figure a row.
+
+        Of the first `MAX_DRIFT_ROWS` rows, less those that the model cannot score. `on_progress` may raise to stop.
+        """
+        rows, found = rows[:MAX_DRIFT_ROWS], list[float]()
+        # A request a row: a chat need not wait for them all, nor a run.
+        for done, row in enumerate(rows, 1):
+            found += self._ask("drift", adapter=adapter, rows=[row])
+            on_progress(done, len(rows))
+        return found
 
     def check(self, adapter: str) -> CheckReport:
         report: CheckReport = self._ask("check", adapter=adapter)

@@ -15,8 +15,15 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from core import catalogue, device, disk, generate, inspection, paths, run_progress, run_request, runner, runs
-from core.client import (
+from core import catalogue, device, disk, evaluate, generate, inspection, paths, run_progress, run_request, runner, runs
+from core.errors import BusyError, Cancelled, OutOfMemory, PlaygroundError, RequestError
+from core.loader import ResidentModel
+from core.messages import Conversation
+from core.planning import Planner
+from core.redact import api_key
+from core.runs import RunStatus
+from core.settings import Decoding
+from core.wire import (
     BaseCard,
     CheckReport,
     Chunk,
@@ -30,12 +37,6 @@ from core.client import (
     RunRequest,
     Turn,
 )
-from core.errors import BusyError, Cancelled, OutOfMemory, PlaygroundError, RequestError
-from core.loader import ResidentModel
-from core.planning import Planner
-from core.redact import api_key
-from core.runs import RunStatus
-from core.settings import Decoding
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Engine:
             "preview": self.preview,
             "answer": self.answer,
             "stream": self.stream,
+            "drift": self.drift,
             "check": self.check,
             "attach": self.attach,
         }
@@ -235,6 +237,10 @@ class Engine:
             self.send(number, EventKind.CHUNK, chunk)
 
         generate.stream(self._ready_for(turns), turns, decoding, emit, lambda: self._is_stopped(number))
+
+    def drift(self, number: int, adapter: str, rows: list[tuple[Conversation, str]]) -> list[float]:
+        resident = self._ready_for([Turn(adapter, conversation) for conversation, _ in rows])
+        return evaluate.drift(resident, adapter, rows)
 
     # Runs
 

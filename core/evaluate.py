@@ -1,4 +1,4 @@
-"""What a run changed, measured on what it never saw: held-out pairs, plain passages, and the starter's trait.
+"""What a run changed, measured on what it never saw: held-out pairs, plain passages, the starter's trait, drift.
 
 Loops of our own over the resident model; between batches they serve what waits and stop when asked.
 Log-probabilities are TRL's own, through its fused head.
@@ -8,15 +8,16 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch.nn.functional import kl_div, log_softmax
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from core import fused_head, paths, stats
-from core.client import Turn
-from core.errors import Cancelled
+from core.chat_template import PrefixError
+from core.errors import Cancelled, ModelError, PlaygroundError
 from core.generate import answer
 from core.loader import BASE, ResidentModel
 from core.messages import Conversation
@@ -24,9 +25,13 @@ from core.preferences import PreferencePair
 from core.settings import TRAIT_MAX_NEW_TOKENS, Decoding
 from core.token_rows import TokenPair
 from core.traits import ends_with_one_next_step
+from core.wire import MAX_DRIFT_ROWS, Turn
 
 # Positions of one no-gradient batch: some 0.5 GB of activations on a 7B base in half precision.
 BATCH_TOKENS = 4096
+# Tokens of a response along which drift is measured, and how many of them at once: bounds what the vocabulary costs.
+MAX_DRIFT_TOKENS = 512
+DRIFT_CHUNK = 64
 GREEDY = Decoding(max_new_tokens=TRAIT_MAX_NEW_TOKENS, temperature=0.0)
 
 
@@ -106,6 +111,7 @@ def held_out_figures(
         "held_out_logps_chosen_tuned": math.fsum(p.chosen for p in tuned) / len(tuned),
         "preference_accuracy_base": summed["base_k"] / len(base),
         "preference_accuracy_tuned": summed["tuned_k"] / len(base),
+        "margin": _margin(base, tuned),
         **summed,
         "per_token": _paired([p.is_right_per_token for p in base], [p.is_right_per_token for p in tuned]),
     }
@@ -123,6 +129,14 @@ def _paired(base: Sequence[bool], tuned: Sequence[bool]) -> dict[str, Any]:
     }
 
 
+def _margin(base: Sequence[PairLogps], tuned: Sequence[PairLogps]) -> dict[str, Any]:
+    """How many nats further than base tuned puts the chosen reply above the rejected one, and for how many pairs."""
+    gains = [(t.chosen - t.rejected) - (b.chosen - b.rejected) for b, t in zip(base, tuned, strict=True)]
+    positive, negative = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
+    test = {"positive": positive, "negative": negative, "p": stats.sign_test(positive, negative)}
+    return {**asdict(stats.mean_interval(gains)), **test}
+
+
 def passage_rows(resident: ResidentModel) -> list[TokenPair]:
     """The plain passages as rows whose every token but the first is scored; chosen and rejected alike."""
     texts = json.loads((paths.ASSETS / "passages.json").read_text(encoding="utf-8"))
@@ -134,6 +148,56 @@ def passage_logp(resident: ResidentModel, contender: str, between: Between = lam
     """Mean log-probability a token on text that has nothing to do with any run: what a run may wreck."""
     scores = pair_logps(resident, contender, passage_rows(resident), between)
     return math.fsum(s.chosen for s in scores) / sum(s.num_chosen for s in scores)
+
+
+@torch.no_grad()
+def drift(
+    resident: ResidentModel,
+    adapter: str,
+    rows: Sequence[tuple[Conversation, str]],
+    between: Between = lambda done: None,
+) -> list[float]:
+    """Mean KL(base || adapter) a token, in nats and exact over the vocabulary, along each of base's responses.
+
+    Of the first `MAX_DRIFT_ROWS` rows, less those that cannot be scored: their prompt fills the model, or the
+    template renders it differently before a reply. `between(done)` is called after every row and may raise to stop.
+    """
+    found: list[float] = []
+    for done, (conversation, response) in enumerate(rows[:MAX_DRIFT_ROWS], 1):
+        ids, num_scored = _said(resident, conversation, response)
+        if num_scored > 0:
+            found.append(_divergence(resident, adapter, ids, num_scored))
+        between(done)
+    return found
+
+
+def _said(resident: ResidentModel, conversation: Conversation, response: str) -> tuple[list[int], int]:
+    """Token ids of the conversation with its response, and how many at their end are the response's."""
+    try:
+        prompt, reply = resident.template.pair_ids(conversation, response)
+    except (PrefixError, ModelError):
+        return [], 0
+    end = resident.tokenizer.eos_token_id
+    if end in reply:
+        # What the template puts after the end, nobody said.
+        reply = reply[: reply.index(end) + 1]
+    num_scored = min(len(reply), MAX_DRIFT_TOKENS, resident.max_positions - len(prompt))
+    return prompt + reply[: max(num_scored, 0)], num_scored
+
+
+def _divergence(resident: ResidentModel, adapter: str, ids: Sequence[int], num_scored: int) -> float:
+    both = torch.tensor([ids, ids], device=resident.device.kind)
+    with resident.speaking([BASE, adapter]):
+        # The logits at a position are those of the token after it.
+        logits = resident.model(input_ids=both, logits_to_keep=num_scored + 1, use_cache=False).logits[:, :-1]
+    total = 0.0
+    for chunk in logits.split(DRIFT_CHUNK, dim=1):
+        base, tuned = log_softmax(chunk.float(), dim=-1)
+        total += float(kl_div(tuned, base, log_target=True, reduction="sum"))
+    if not math.isfinite(total):
+        raise PlaygroundError(f"'{adapter}' computes numbers that are not finite, so its drift cannot be measured.")
+    # Rounding alone can put it below nought.
+    return max(total / num_scored, 0.0)
 
 
 def count_trait(

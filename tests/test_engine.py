@@ -248,6 +248,35 @@ def test_whoever_stops_listening_to_an_answer_stops_the_model(near):
     assert near._waiting == {}
 
 
+# Drift
+
+
+def test_drift_is_measured_row_by_row_and_heard_of_as_it_goes(near, pairs_file):
+    name = near.start_run(wanted(pairs_file))
+    assert ended(name).status is RunStatus.FINISHED
+    heard: list[tuple[int, int]] = []
+    rows = [(ask("What is in box 3?"), "Apples."), (ask("And now?"), "Pears.")]
+    found = near.drift(name, rows, lambda done, total: heard.append((done, total)))
+    assert heard == [(1, 2), (2, 2)]
+    assert all(value > 0 for value in found)
+    assert near.drift(name, rows[::-1]) == found[::-1]
+    assert near.drift(name, []) == []
+    with pytest.raises(AdapterError, match="No adapter named 'gone'"):
+        near.drift("gone", rows)
+
+
+def test_whoever_has_heard_enough_of_drift_asks_for_no_more(near, pairs_file):
+    asked: list[str] = []
+    verb(near, "drift", lambda number, adapter, rows: asked.append(rows[0][1]) or [0.0])
+
+    def enough(done: int, total: int) -> None:
+        raise Cancelled("Enough.")
+
+    with pytest.raises(Cancelled):
+        near.drift("any", [(ask("Why?"), "one"), (ask("Why?"), "two")], enough)
+    assert asked == ["one"]
+
+
 # Many at once
 
 
@@ -332,6 +361,7 @@ def test_an_adapter_fetched_in_the_middle_of_a_run_changes_nothing_that_is_train
     busy = near.start_run(with_dropout)
     at_step(busy, 2)
     assert say(near, quiet)
+    assert near.drift(quiet, [(ask("Hello"), "Good day.")])[0] > 0
     assert runs.read_run(busy).is_alive
     assert ended(busy).status is RunStatus.FINISHED
     assert same(quiet, busy)
