@@ -39,6 +39,6 @@ def from_dicts(rows: Iterable[object]) -> Conversation:
 def _message(row: object) -> Message:
     if isinstance(row, dict):
         role, content = row.get("role"), row.get("content")
-        if role in set(Role) and isinstance(content, str):
+        if isinstance(role, str) and role in set(Role) and isinstance(content, str):
             return Message(Role(role), content)
     raise ValueError(f"A message needs a role (system, user or assistant) and a text, not {row!r}.")

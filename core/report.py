@@ -116,7 +116,8 @@ def _inside_noise(arm: Arm) -> list[str]:
         return []
     return [
         f"{_name(arm)} preferred one response in {arm.num_decided_items} of {arm.num_items} pairs of base and tuned, "
-        f"and in {floor.decided_k} of {floor.n} pairs of base and base: tuned stands out no more than base's second draw."
+        f"and in {floor.decided_k} of {floor.n} pairs of base and base: tuned stands out no more than base's second "
+        "draw."
     ]
 
 
@@ -170,8 +171,8 @@ def _cuts(results: Results, arms: list[Arm]) -> list[str]:
     lines = []
     if base.share or tuned.share:
         lines.append(
-            f"Cut at {results.plan.decoding.max_new_tokens} tokens: {_share(base)} of base's responses, {_share(tuned)} "
-            "of tuned's."
+            f"Cut at {results.plan.decoding.max_new_tokens} tokens: {_share(base)} of base's responses, "
+            f"{_share(tuned)} of tuned's."
         )
         lines += [f"{_name(arm)}, where neither was cut: {_short_tally(arm.uncut)}" for arm in arms]
     lines += [
@@ -248,8 +249,8 @@ def _trust(results: Results) -> list[str]:
     if plan.num_earlier:
         lines.append(
             f"These prompts have been compared {_count(plan.num_earlier, 'time')} before. Of {TRIES} tries on nothing "
-            f"at all, one or more falls below 0.05 with probability {false_alarm(TRIES):.2f}; of {plan.num_earlier + 1}, "
-            f"with {false_alarm(plan.num_earlier + 1):.2f}."
+            f"at all, one or more falls below 0.05 with probability {false_alarm(TRIES):.2f}; of "
+            f"{plan.num_earlier + 1}, with {false_alarm(plan.num_earlier + 1):.2f}."
         )
     if plan.trained_on:
         lines.append(
