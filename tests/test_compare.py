@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -43,6 +44,7 @@ class FakeEngine:
     def __init__(self, breaks_at: int = 0, is_same: bool = False) -> None:
         self.calls: list[list[Turn]] = []
         self.decodings: list[Decoding] = []
+        self.num_said: Counter[str] = Counter()
         self.breaks_at, self.is_same = breaks_at, is_same
 
     def __call__(self, turns: list[Turn], decoding: Decoding) -> list[Response]:
@@ -53,9 +55,14 @@ class FakeEngine:
         return [self._say(turn) for turn in turns]
 
     def _say(self, turn: Turn) -> Response:
-        length = 1 if self.is_same or turn.contender == "base" else 3
-        words = ["word"] * length
-        return Response(f"{turn.conversation[-1].content} {' '.join(words)}", length)
+        """Tuned says more than base, and base something else of one length when it is asked once more."""
+        question = turn.conversation[-1].content
+        if self.is_same:
+            return Response(question, 1)
+        if turn.contender != "base":
+            return Response(f"{question} word word word", 3)
+        self.num_said[question] += 1
+        return Response(f"{question} say{self.num_said[question]}", 1)
 
     @property
     def asked(self) -> list[tuple[str, str]]:
