@@ -67,6 +67,7 @@ class Comparison:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._standing = Standing()
+        self._assessed: tuple[int, Results] | None = None
 
     @classmethod
     def create(
@@ -215,8 +216,14 @@ class Comparison:
 
     def results(self) -> Results | None:
         """What it came to, placebos apart; None until all is revealed: there is no running result."""
-        standing = self._read()
-        return assess(standing) if standing.is_revealed else None
+        with self._journal.lock:
+            standing = self._read()
+            if not standing.is_revealed:
+                return None
+            # A page asks for them again and again, and they stay what they are until something is added.
+            if self._assessed is None or self._assessed[0] != self._journal.offset:
+                self._assessed = (self._journal.offset, assess(standing))
+            return self._assessed[1]
 
     def decided(self, by: Decider) -> list[Decided]:
         """The pairs that somebody preferred one response of, for use as preference data; none before the end."""
@@ -263,6 +270,9 @@ class Comparison:
 
     def _answer_all(self, answer: Answerer, is_stopped: Callable[[], bool], on_progress: Progress) -> None:
         standing = self._read()
+        if standing.is_revealed:
+            # What was ended early stays as it is.
+            return
         total = len(standing.items)
         waiting = [item for item in standing.items.values() if not standing.is_answered(item.id)]
         on_progress("answering", total - len(waiting), total)

@@ -21,7 +21,8 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._offset = 0
+        # Up to where it has been read.
+        self.offset = 0
         self.lock = threading.RLock()
         self._file: FileIO | None = None
 
@@ -77,12 +78,12 @@ class Journal:
         with self.lock:
             try:
                 with self.path.open("rb") as file:
-                    file.seek(self._offset)
+                    file.seek(self.offset)
                     data = file.read()
             except OSError as error:
                 raise PlaygroundError(f"{self.path} cannot be read ({error.strerror}). Was it moved?") from None
             whole, newline, _ = data.rpartition(b"\n")
-            self._offset += len(whole) + len(newline)
+            self.offset += len(whole) + len(newline)
             return [record for record in map(_parse, whole.split(b"\n")) if record]
 
 

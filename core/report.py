@@ -3,6 +3,7 @@
 The page and the log say the same sentences. Plain text: ids and reasons in it came from elsewhere.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from core.agreement import Agreement
@@ -11,7 +12,7 @@ from core.prices import cost
 from core.results import LIKE_LENGTH, Arm, Quote, Results
 from core.standing import Decider
 from core.stats import (
-    MIN_COVERAGE,
+    ENOUGH_COVERED,
     Finding,
     Interval,
     Mean,
@@ -37,8 +38,9 @@ AFTER = {
     Finding.LEANING_BETTER: "too few to be sure",
     Finding.LEANING_WORSE: "too few to be sure",
     Finding.NO_DIFFERENCE: "this may well be chance",
-    Finding.TOO_LITTLE: f"under {MIN_COVERAGE:.0%} of the prompts have a verdict",
+    Finding.TOO_LITTLE: f"under {ENOUGH_COVERED:.0%} of the prompts have a verdict",
 }
+NOTHING, AGREED = "Your fine-tune did nothing", "You against Gemini"
 Section = tuple[str, list[str]]
 
 
@@ -61,6 +63,14 @@ def promise(num_prompts: int, samples: int, num_placebos: int, judge_model: str,
     if judge_model:
         said += f" {cost(judge_model, 2 * (num_prompts * samples + num_placebos), response_tokens).sentence}"
     return said
+
+
+def trained_sentence(adapter: str, prompt_ids: Sequence[str]) -> str:
+    """That some of the prompts are no news to the adapter."""
+    return (
+        f"{_count(len(prompt_ids), 'prompt')} of these are in the data that {adapter} was trained on, so this says "
+        f"little of prompts that it has never seen: {', '.join(prompt_ids[:8])}."
+    )
 
 
 # --- after ----------------------------------------------------------------------------------------------
@@ -88,13 +98,13 @@ def sections(results: Results) -> list[Section]:
     """Everything else, under titles, in the order in which it is read; a section without a line is left out."""
     arms = [arm for arm in (results.primary, results.human, results.judge) if arm is not None]
     arms = list({arm.by: arm for arm in arms}.values())
-    found: list[Section] = [("Your fine-tune did nothing", did_nothing(results))]
+    found: list[Section] = [(NOTHING, did_nothing(results))]
     found += [(f"How sure: {_name(arm)}", _doubt(arm)) for arm in arms]
     found += [
         ("The noise floor", [line for arm in arms for line in _noise(arm)]),
         ("Lengths, cuts and what was cleaned", [*_cuts(results, arms), *_cleanings(results)]),
         ("By category", [line for arm in arms for line in _categories(arm)]),
-        ("You against Gemini", _agreed(results)),
+        (AGREED, _agreed(results)),
         ("Strengths and weaknesses, by Gemini", _strengths(results)),
         ("Without any judge", results.diagnostics.sentences()),
         ("How much this can be trusted", _trust(results)),
@@ -253,10 +263,7 @@ def _trust(results: Results) -> list[str]:
             f"{plan.num_earlier + 1}, with {false_alarm(plan.num_earlier + 1):.2f}."
         )
     if plan.trained_on:
-        lines.append(
-            f"{_count(len(plan.trained_on), 'prompt')} of these are in the data that {plan.adapter} was trained on, so "
-            f"this says little of prompts that it has never seen: {', '.join(plan.trained_on[:8])}."
-        )
+        lines.append(trained_sentence(plan.adapter, plan.trained_on))
     return lines
 
 
