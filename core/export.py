@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from core.errors import RequestError
 from core.paths import writing
 
 BOM = "\ufeff"
@@ -64,6 +65,14 @@ def write_csv(rows: Iterable[Row], path: Path) -> None:
     data = to_csv(rows).encode("utf-8")
     with writing(path) as aside:
         aside.write_bytes(data)
+
+
+def check_csv_path(path: str) -> Path:
+    """Where a table can be written; RequestError where its folder is not there, before anything is computed for it."""
+    found = Path(path)
+    if not found.parent.is_dir() or found.is_dir():
+        raise RequestError(f"{found} cannot be written: its folder is not there, or it is one. Give another --csv.")
+    return found
 
 
 def escape(cell: str) -> str:
