@@ -42,7 +42,11 @@ class BusyError(RequestError):
 
 
 class JudgeError(PlaygroundError):
-    """The judge cannot be asked at all: no key, key refused, unknown model."""
+    """The judge answers no call any more; `reason` says why in a word: key_refused, quota, model or account."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class OutOfMemory(PlaygroundError):

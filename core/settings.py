@@ -162,7 +162,10 @@ JUDGE = _table(
     Setting("judge_attempts", "Attempts", 4, "How often one call is tried; a 429 uses up none.", 1, 20, 1),
     Setting("judge_total_wait_s", "Total wait", 600, "The longest that one verdict may take.", 1, 86_400, 1, "s"),
     Setting("judge_timeout_s", "Call time-out", 60, "The longest that one call may take.", 10, 600, 1, "s"),
-)
+    Setting("judge_rate_per_s", "Calls a second", 4.0, "How fast calls go out, all threads together; a 429 halves "
+            "it, down to one a second.", 1.0, 50.0, 0.5, "calls"),
+    Setting("judge_threads", "Pairs at once", 4, "How many pairs are judged side by side.", 1, 16, 1, "pairs"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,7 @@ def verdict(winner: str = "TIE", **changes: Any) -> Reply:
         "scores_2": SCORES | ({"clarity": 5} if winner == "RESPONSE_2" else {}),
         "reason": f"{winner} is clearer.",
         "winner": winner,
+        "strength": "clear",
     }
     return saying(json.dumps(judgement | changes))
 

@@ -1,36 +1,39 @@
-"""The first part of a comparison: which prompts, who decides, how responses are drawn, and Start.
+"""The first part of a comparison: who is compared, on what, who decides, how responses are drawn, and Start.
 
 Parses what was chosen and hands it to the worker; knows nothing of votes or results.
 """
 
 import secrets
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from core import runs
-from core.compare import Comparison, Prompt, read_prompts
-from core.errors import BusyError, JudgeError, RequestError
-from core.judge import Judge, load_judge
-from core.paths import ASSETS
+from core.compare import Comparison
+from core.errors import BusyError, PlaygroundError, RequestError
+from core.judge import DEFAULT_MODEL, Judge, load_judge
+from core.prices import RESPONSE_TOKENS
+from core.prompt_sets import trained_on
+from core.prompts import Prompt
 from core.redact import api_key
-from core.settings import Decoding
+from core.report import promise
+from core.settings import COMPARISON, DECODING, Decoding
+from core.standing import Decider
 from core.ui import compare_views as views
 from core.ui import sampling
 from core.ui.chat_views import why_not_ready
+from core.ui.compare_prompts import PromptPicker
+from core.ui.compare_views import MODES, Mode
 from core.ui.compare_worker import ComparisonWorker
-from core.ui.notices import shows_errors
-from core.ui.parts import QUIET, Part
+from core.ui.parts import Part
 from core.ui.views import as_text
 
 if TYPE_CHECKING:
     from core.client import EngineClient
 
-GIVEN = ASSETS / "prompts.json"
 KEY = "GEMINI_API_KEY"
-VOTE, JUDGE_ONLY = "vote", "judge"
 # Seeds are drawn small, so that they can be read out and typed again.
 SEEDS = 1_000_000
 
@@ -39,108 +42,107 @@ class CompareSetup:
     def __init__(self, client: "EngineClient", worker: ComparisonWorker) -> None:
         self.client = client
         self.worker = worker
+        self.picker = PromptPicker()
 
     def build(self) -> None:
-        given = read_prompts(GIVEN)
-        self.known = gr.State(tuple(given))
-        self.num_prompts = gr.State(len(given))
-        with gr.Column(elem_classes="card"):
-            with gr.Row(equal_height=True, elem_id="compare-choice"):
-                self.adapter = gr.Dropdown(
-                    [], label="Adapter, against its base", interactive=True, elem_id="compare-adapter", scale=2
-                )
-                self.mode = gr.Radio(
-                    [("I vote, blind", VOTE), ("Judge only: Gemini decides", JUDGE_ONLY)],
-                    value=VOTE, label="Who decides", elem_id="compare-mode", scale=3,
-                )  # fmt: skip
-                self.start_button = gr.Button(
-                    "Start", variant="primary", elem_id="compare-start", interactive=False, scale=2
-                )
-            self.plan = gr.Markdown("", elem_id="compare-plan")
-            with gr.Row():
-                with gr.Accordion("Prompts: look, edit, load your own", open=False, elem_id="compare-prompts"):
-                    self._build_prompts(given)
-                with gr.Accordion("Sampling", open=False, elem_id="compare-sampling"):
-                    self.sampling = sampling.sliders("compare")
+        with gr.Row(elem_classes="columns"):
+            with gr.Column(scale=3, min_width=420):
+                self._build_choices()
+            with gr.Column(scale=2, min_width=320):
+                self._build_plan()
         self.parts = [
             Part(self.adapter, lambda value: gr.update(choices=list(value[0]), value=value[1])),
             Part(self.plan, lambda value: value),
             Part(self.start_button, _start_update),
+            Part(self.measured, lambda value: value),
+            Part(self.measured_card, lambda value: gr.update(visible=value)),
+            *self.picker.parts,
         ]
+        # What the plan depends on; `form` is what Start reads.
+        self.chosen: list[Any] = [self.adapter, self.mode, self.picker.prompts]
+        self.form: list[Any] = [self.adapter, self.mode, self.picker.table, self.picker.known]
 
-    def _build_prompts(self, given: Sequence[Prompt]) -> None:
-        self.table = gr.Dataframe(
-            views.prompt_table(given), headers=["Category", "Prompt"], datatype="str", type="array", interactive=True,
-            column_count=2, column_widths=["30%", "70%"], wrap=True, max_height=420, show_label=False, buttons=[],
-            elem_id="compare-table", elem_classes="words-table",
-        )  # fmt: skip
-        with gr.Row():
-            self.upload = gr.UploadButton(
-                "Load a prompts file", file_types=[".json"], size="sm", elem_id="compare-upload"
-            )
-            self.reset = gr.Button("Back to the five given", size="sm", elem_id="compare-reset")
+    def _build_choices(self) -> None:
+        with gr.Column(elem_classes="card"):
+            gr.Markdown("### 1 · Who and on what")
+            with gr.Row():
+                self.adapter = gr.Dropdown(
+                    [], label="Adapter, against its base", interactive=True, elem_id="compare-adapter", min_width=180
+                )
+                with gr.Column(min_width=180):
+                    pass
+            self.picker.build()
+        with gr.Column(elem_classes="card"):
+            gr.Markdown("### 2 · Who decides")
+            self.mode = gr.Radio(
+                [(words, mode.value) for mode, words in MODES.items()],
+                value=Mode.HUMAN.value, show_label=False, container=False, elem_id="compare-mode",
+            )  # fmt: skip
+            with gr.Accordion("Sampling", open=False, elem_id="compare-sampling"):
+                self.sampling = sampling.sliders("compare", DECODING | COMPARISON)
+
+    def _build_plan(self) -> None:
+        with gr.Column(elem_classes="card"):
+            gr.Markdown("### What will happen")
+            self.plan = gr.Markdown("", elem_id="compare-plan")
+            self.start_button = gr.Button("Start", variant="primary", elem_id="compare-start", interactive=False)
+        with gr.Column(elem_classes="card", visible=False) as self.measured_card:
+            gr.Markdown("### What its run measured")
+            self.measured = gr.Markdown("", elem_id="compare-measured")
+            gr.Markdown("On pairs held out of training. Shown beside the comparison; it decides nothing.",
+                        elem_classes="caption")  # fmt: skip
 
     def wire(self) -> None:
-        loaded = [self.table, self.known, self.num_prompts]
-        self.upload.upload(self.load, self.upload, loaded, **QUIET)
-        self.reset.click(self.load_given, None, loaded, **QUIET)
-        self.table.change(self.count, self.table, self.num_prompts, **QUIET)
+        self.picker.wire(self.adapter)
 
     def values(
-        self, adapters: Sequence[str], adapter: str | None, mode: str, num_prompts: int, is_unfinished: bool
-    ) -> list[Any]:
+        self, adapters: Sequence[str], adapter: str | None, mode: str, prompts: Sequence[Prompt], is_unfinished: bool,
+        drawn: Mapping[str, float],
+    ) -> list[Any]:  # fmt: skip
         """What the parts show, in their order; `is_unfinished` where a new comparison would leave one behind."""
         key_problem, has_key = _key()
-        is_judge_only = mode == JUDGE_ONLY
-        gemini = as_text(key_problem) if key_problem else views.gemini_sentence(has_key, is_judge_only)
-        plan = views.plan_sentence(num_prompts, adapter, is_judge_only)
-        start = (self._why_not(adapter, mode, has_key), is_unfinished)
-        return [(tuple(adapters), adapter), f"{plan}\n\n{gemini}", start]
+        chosen = Mode(mode) if mode in set(Mode) else Mode.HUMAN
+        seen_before = _trained_on(adapter, tuple(prompts)) if adapter else ()
+        key_words = as_text(key_problem) if key_problem else "" if has_key else views.NO_KEY
+        plan = views.plan_words(adapter, chosen, _promised(prompts, chosen, drawn), seen_before, key_words)
+        measured = views.measured_words(runs.read_run(adapter).result) if adapter else ""
+        start = (self._why_not(adapter, chosen, has_key, prompts), is_unfinished)
+        return [(tuple(adapters), adapter), plan, start, measured, bool(measured), *self.picker.values()]
 
-    def _why_not(self, adapter: str | None, mode: str, has_key: bool) -> str:
+    def _why_not(self, adapter: str | None, mode: Mode, has_key: bool, prompts: Sequence[Prompt]) -> str:
         if self.worker.is_running:
             return "A comparison is going on"
         if not adapter:
             return "Train an adapter first"
-        if mode == JUDGE_ONLY and not has_key:
-            return "Judge only needs a Gemini key"
+        if not prompts:
+            return "Write a prompt first"
+        if mode is not Mode.HUMAN and not has_key:
+            return "Gemini needs a key first"
         return why_not_ready(self.client.state())
 
-    @shows_errors
-    def load(self, file: str) -> Any:
-        path = Path(file)
-        try:
-            return _loaded(read_prompts(path))
-        except RequestError as error:
-            # The upload's own place means nothing to who chose the file.
-            raise RequestError(str(error).replace(str(path), path.name)) from None
-
-    @shows_errors
-    def load_given(self) -> Any:
-        return _loaded(read_prompts(GIVEN))
-
-    def count(self, table: list[list[object]]) -> int:
-        return sum(1 for row in table if str(row[1] or "").strip())
-
     def start(
-        self, adapter: str | None, mode: str, table: list[list[object]], known: Sequence[Prompt],
-        **sampling: float,
-    ) -> None:  # fmt: skip
+        self, adapter: str | None, mode: str, table: list[list[object]], known: Sequence[Prompt], **drawn: float
+    ) -> None:
         """Begin a comparison; an error says what is missing, before anything is asked."""
         adapters = runs.list_adapters()
         if adapter not in adapters:
             raise RequestError(f"No adapter named {str(adapter)[:70]!r}. There are: {', '.join(adapters) or 'none'}.")
+        if mode not in set(Mode):
+            raise RequestError(f"Who decides is one of {', '.join(Mode)}, not {str(mode)[:40]!r}.")
         reason = why_not_ready(self.client.state())
         if reason:
             raise BusyError(f"{reason}. Wait until the header says that it is ready, then start again.")
-        prompts, decoding = views.prompts_of(table, known), Decoding.of(**sampling)
-        judge = load_judge() if mode == JUDGE_ONLY or _key()[1] else None
+        prompts, decoding = views.prompts_of(table, known), Decoding.of(**_of(DECODING, drawn))
+        samples, num_placebos = _drawn(drawn, len(prompts))
+        judge = None if mode == Mode.HUMAN else load_judge()
+        primary = Decider.HUMAN if mode == Mode.HUMAN else Decider.JUDGE
         base, seed = self.client.state().base, secrets.randbelow(SEEDS)
 
         def begin() -> Comparison:
             return Comparison.create(
-                adapter, base, prompts, decoding, judge.model if judge else None, seed, mode == JUDGE_ONLY
-            )
+                adapter, base, prompts, decoding, judge.model if judge else "", seed, samples, num_placebos, primary,
+                mode == Mode.ALONE,
+            )  # fmt: skip
 
         self.worker.start(begin, judge)
 
@@ -149,14 +151,20 @@ class CompareSetup:
         comparison = self.worker.current()
         if comparison is None:
             raise RequestError("There is no comparison to go on with. Start one.")
-        plan, base = comparison.plan, self.client.state().base
-        if base != plan.base_model:
-            raise RequestError(
-                f"This comparison was begun on {plan.base_model}, and {base or 'no model'} is loaded now. "
-                f"Choose {plan.base_model} in the header, then go on."
-            )
-        judge = _judge_of(plan.judge_model, plan.is_judge_only)
+        plan, counts = comparison.plan, comparison.counts()
+        if counts.answered < counts.total:
+            comparison.check_unchanged()
+            self._check_base(plan.base_model)
+        judge = _judge_of(plan.judge_model, plan.primary is Decider.JUDGE)
         self.worker.start(lambda: comparison, judge)
+
+    def _check_base(self, begun_on: str) -> None:
+        base = self.client.state().base
+        if base != begun_on:
+            raise RequestError(
+                f"This comparison was begun on {begun_on}, and {base or 'no model'} is loaded now. "
+                f"Choose {begun_on} in the header, then go on."
+            )
 
 
 def _start_update(value: tuple[str, bool]) -> Any:
@@ -165,8 +173,31 @@ def _start_update(value: tuple[str, bool]) -> Any:
     return gr.update(value=reason or label, variant=variant, interactive=not reason)
 
 
-def _loaded(prompts: list[Prompt]) -> list[Any]:
-    return [views.prompt_table(prompts), tuple(prompts), len(prompts)]
+def _of(table: Mapping[str, object], drawn: Mapping[str, float]) -> dict[str, Any]:
+    return {name: value for name, value in drawn.items() if name in table}
+
+
+def _drawn(drawn: Mapping[str, float], num_prompts: int) -> tuple[int, int]:
+    """Draws of each prompt, and how many placebo pairs that share comes to; SettingError where out of range."""
+    checked = {name: s.check(drawn.get(name, s.default)) for name, s in COMPARISON.items()}
+    return checked["samples"], round(checked["placebo_share"] * num_prompts)
+
+
+def _promised(prompts: Sequence[Prompt], mode: Mode, drawn: Mapping[str, float]) -> str:
+    """What so many prompts can show; where that cannot be reckoned, why."""
+    try:
+        samples, num_placebos = _drawn(drawn, len(prompts))
+        longest = DECODING["max_new_tokens"].check(drawn.get("max_new_tokens", RESPONSE_TOKENS))
+        judge_model = "" if mode is Mode.HUMAN else DEFAULT_MODEL
+        return promise(len(prompts), samples, num_placebos, judge_model, min(RESPONSE_TOKENS, longest))
+    except RequestError as error:
+        return str(error)
+
+
+@lru_cache(maxsize=32)
+def _trained_on(adapter: str, prompts: tuple[Prompt, ...]) -> tuple[str, ...]:
+    """Reads the adapter's data, so it is asked once; an adapter of one name and another training is another file."""
+    return tuple(trained_on(adapter, prompts))
 
 
 def _key() -> tuple[str, bool]:
@@ -178,12 +209,12 @@ def _key() -> tuple[str, bool]:
 
 
 def _judge_of(model: str, is_needed: bool) -> Judge | None:
-    """The judge of before; where its key is gone the person's votes go on without it, unless nobody votes."""
+    """The judge of before; where its key is gone the person's votes go on without it, unless the judge decides."""
     if not model:
         return None
     try:
         return load_judge(model)
-    except JudgeError:
+    except PlaygroundError:
         if is_needed:
             raise
         return None

@@ -14,7 +14,7 @@ import pytest
 
 from core import blind, compare
 from core.compare import Comparison, list_comparisons
-from core.errors import BusyError, EngineDied, JudgeError, RequestError, SettingError
+from core.errors import BusyError, EngineDied, RequestError, SettingError
 from core.settings import Decoding
 from core.ui import compare_views as views
 from core.ui.compare_scene import look
@@ -237,7 +237,7 @@ class TestStarting:
         assert shown(tab, adapter)["compare-start"]["value"] == "Start"
 
     def test_judge_only_without_a_key_says_how_to_get_one(self, tab: CompareTab, adapter: str) -> None:
-        with pytest.raises(JudgeError, match="^There is no Gemini key"):
+        with pytest.raises(RequestError, match="^There is no Gemini key"):
             tab.setup.start(adapter, JUDGE_ONLY, TABLE, ())
         assert list_comparisons() == []
 
