@@ -1,10 +1,12 @@
 # make            set up what is missing, then open the playground
 # make test       set up what is missing, then run every test
 # make check      format, lint and types
+# make bench      how fast, and how often a comparison is wrong: both sides of each figure in one run
 #
 # PYTHON=python3.12            the Python that .venv is made with (3.11 or newer)
 # PLAYGROUND_ARGS="--port 80"  handed to playground.py
 # PYTEST_ARGS="-k name"        handed to pytest
+# BENCH_ARGS="--prompts 50"    handed to the timing of responses
 #
 # Written for GNU make 3.81, which macOS ships.
 
@@ -17,7 +19,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 	done; echo python3)
 endif
 
-.PHONY: all run setup dev-setup test check mac-check python
+.PHONY: all run setup dev-setup test check bench mac-check python
 
 all: run
 
@@ -46,6 +48,10 @@ check: dev-setup
 	@$(VENV_PYTHON) -m ruff check .
 	@echo "Checking the types"
 	@$(VENV_PYTHON) -m mypy core
+
+bench: dev-setup
+	@$(VENV_PYTHON) -m tests.bench.simulate_comparisons
+	@$(VENV_PYTHON) -m tests.bench.answer_together $(BENCH_ARGS)
 
 mac-check: setup
 	@$(VENV_PYTHON) tests/mac_check.py
