@@ -14,8 +14,8 @@ from pathlib import Path
 
 from core import device, paths
 from core.client import Response, Turn
-from core.judge import BASE
 from core.generate import answer
+from core.judge import BASE
 from core.loader import ResidentModel
 from core.prompt_sets import load_set
 from core.settings import COMPARISON_BATCH_ITEMS, Decoding
@@ -67,9 +67,8 @@ def main() -> None:
     print(f"{asked.prompts} prompts x 2      seconds   tokens   tokens a second")
     print(f"together            {together_s:7.0f}  {together:7,}   {together / together_s:15.1f}")
     print(f"one by one          {single_s:7.0f}  {single:7,}   {single / single_s:15.1f}")
-    print(
-        f"together is {single_s / together_s:.1f} times as fast, {together / together_s / (single / single_s):.1f} by the token"
-    )
+    by_token = together / together_s / (single / single_s)
+    print(f"together is {single_s / together_s:.1f} times as fast, {by_token:.1f} by the token")
 
 
 if __name__ == "__main__":
