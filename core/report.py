@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from core.agreement import Agreement
-from core.judge import BASE, REASON_WORDS, TUNED
+from core.diagnostics import CUT
+from core.judge import REASON_WORDS
 from core.prices import cost
 from core.results import LIKE_LENGTH, Arm, Quote, Results
 from core.standing import Decider
@@ -61,7 +62,7 @@ def promise(num_prompts: int, samples: int, num_placebos: int, judge_model: str,
         pairs = "1 pair is" if num_placebos == 1 else f"{num_placebos} pairs are"
         said += f" {pairs} added, unmarked, in which both sides are base: the noise that the result is read against."
     if judge_model:
-        said += f" {cost(judge_model, 2 * (num_prompts * samples + num_placebos), response_tokens).sentence}"
+        said += f" {cost(judge_model, 2 * (num_prompts * samples + num_placebos), response_tokens).sentence}."
     return said
 
 
@@ -102,7 +103,7 @@ def sections(results: Results) -> list[Section]:
     found += [(f"How sure: {_name(arm)}", _doubt(arm)) for arm in arms]
     found += [
         ("The noise floor", [line for arm in arms for line in _noise(arm)]),
-        ("Lengths, cuts and what was cleaned", [*_cuts(results, arms), *_cleanings(results)]),
+        ("Where neither was cut, and at like length", [line for arm in arms for line in _subsets(results, arm)]),
         ("By category", [line for arm in arms for line in _categories(arm)]),
         (AGREED, _agreed(results)),
         ("Strengths and weaknesses, by Gemini", _strengths(results)),
@@ -176,30 +177,14 @@ def _noise(arm: Arm) -> list[str]:
     ]
 
 
-def _cuts(results: Results, arms: list[Arm]) -> list[str]:
-    base, tuned = results.cut[BASE], results.cut[TUNED]
-    lines = []
-    if base.share or tuned.share:
-        lines.append(
-            f"Cut at {results.plan.decoding.max_new_tokens} tokens: {_share(base)} of base's responses, "
-            f"{_share(tuned)} of tuned's."
-        )
-        lines += [f"{_name(arm)}, where neither was cut: {_short_tally(arm.uncut)}" for arm in arms]
-    lines += [
+def _subsets(results: Results, arm: Arm) -> list[str]:
+    """The result on the pairs that length cannot have decided; the first only where something was cut at all."""
+    cut = results.diagnostics.counts[CUT]
+    limit = f"{results.plan.decoding.max_new_tokens} tokens"
+    lines = [f"{_name(arm)}, without the pairs that were cut at {limit}: {_short_tally(arm.uncut)}"]
+    return (lines if cut.base or cut.tuned else []) + [
         f"{_name(arm)}, where the longer response has at most {LIKE_LENGTH:g} times the other's tokens (descriptive): "
         f"{_short_tally(arm.like_length)}"
-        for arm in arms
-    ]
-    return lines
-
-
-def _cleanings(results: Results) -> list[str]:
-    return [
-        f"Cleaned off {who}'s responses before anyone saw them: "
-        + ", ".join(f"{kind} in {number}" for kind, number in found.items())
-        + "."
-        for who, found in results.cleaned.items()
-        if found
     ]
 
 

@@ -79,8 +79,6 @@ class Results:
     scores: Scores | None
     agreement: Agreement | None
     share_a: Interval
-    cut: Mapping[str, Interval]
-    cleaned: Mapping[str, Mapping[str, int]]
     diagnostics: Diagnostics
     rows: tuple[Row, ...]
 
@@ -110,8 +108,6 @@ def assess(standing: Standing) -> Results:
         scores=_scores(standing, answered) if judge else None,
         agreement=_agreement(standing) if human and judge else None,
         share_a=_share_a(standing),
-        cut={who: _cut(standing, answered, who) for who in (BASE, TUNED)},
-        cleaned={who: _cleaned(standing, answered, who) for who in (BASE, TUNED)},
         diagnostics=diagnose(texts, twins, list(standing.drift.values())),
         rows=tuple(_row(standing, item) for item in real),
     )
@@ -224,14 +220,6 @@ def _is_of_like_length(standing: Standing, item: Item) -> bool:
         return False
     shorter, longer = sorted(answer.num_tokens for answer in standing.answers[item.id].values())
     return longer <= LIKE_LENGTH * shorter
-
-
-def _cut(standing: Standing, items: Sequence[Item], who: str) -> Interval:
-    return Interval.of(sum(standing.answers[item.id][who].is_cut for item in items), len(items))
-
-
-def _cleaned(standing: Standing, items: Sequence[Item], who: str) -> dict[str, int]:
-    return dict(Counter(kind for item in items for kind in standing.answers[item.id][who].findings))
 
 
 def _texts(standing: Standing, item: Item) -> PairText:

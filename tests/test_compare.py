@@ -412,7 +412,8 @@ class TestAnswering:
         assert comparison.card("1").response_a == "Yes."
         assert {record["raw"] for record in records(comparison) if record["kind"] == "response"} == {raw}
         comparison.vote("1", "tie")
-        assert set(results(comparison).cleaned["tuned"]) == {"hidden characters", "run-on turn"}
+        assert "Responses running on into another turn: base 1 of 1, tuned 1 of 1." in said(comparison)
+        assert "Responses holding hidden characters: base 1 of 1, tuned 1 of 1." in said(comparison)
 
     def test_a_cut_response_is_counted_by_contender_and_the_uncut_pairs_stand_apart(self) -> None:
         def cut(turns: list[Turn], decoding: Decoding) -> list[Response]:
@@ -425,7 +426,7 @@ class TestAnswering:
         comparison.run(cut)
         vote_all(comparison, lambda item_id: HumanVerdict.TIE)
         found = results(comparison)
-        assert (found.cut["base"].share, found.cut["tuned"].share) == (0.25, 0.0)
+        assert "Responses cut by the length limit: base 1 of 4, tuned 0 of 4" in said(comparison)
         assert found.primary is not None
         assert found.primary.uncut.n == 3
 
