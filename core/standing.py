@@ -52,7 +52,7 @@ class Plan:
 
     def as_record(self) -> dict[str, Any]:
         prompts = [prompt.as_record() for prompt in self.prompts]
-        return {"kind": "start", "format": FORMAT, **asdict(self), "prompts": prompts}
+        return {"format": FORMAT, **asdict(self), "prompts": prompts}
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> "Plan":
