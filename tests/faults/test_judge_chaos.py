@@ -36,7 +36,7 @@ from tests.fake_gemini import (
 NUM_ITEMS = int(os.environ.get("CHAOS_ITEMS", "3"))
 NUM_THREADS = 8
 # Real seconds: a server that stalls is the one thing that no fake clock shortens, and a busy machine is no stall.
-STALL_TIMEOUT_S, TIMEOUT_S = 0.25, 30.0
+STALL_TIMEOUT_S, TIMEOUT_S = 0.1, 30.0
 NAMED = {"base", "tuned", "tie"} | {f"no_verdict:{reason}" for reason in REASON_WORDS}
 
 # What each comes to where it never ends.
