@@ -156,7 +156,7 @@ COMPARISON = _table(
 )  # fmt: skip
 # A comparison's pairs that go to the engine at once: two rows each, of 512 tokens at most unless told otherwise, fill
 # one batch of the engine. What was answered before a stop or a crash is kept by this much.
-COMPARISON_BATCH_ITEMS = 14
+COMPARISON_BATCH_ITEMS = 12
 
 JUDGE = _table(
     Setting("judge_attempts", "Attempts", 4, "How often one call is tried; a 429 uses up none.", 1, 20, 1),
