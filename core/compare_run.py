@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from core.blind import Item
 from core.client import Response, Turn
 from core.errors import Cancelled, JudgeError
-from core.judge import BASE, TUNED, Judge, Ruling
+from core.judge import BASE, FIRST_SHOWN, TUNED, Judge, Ruling, ruling_key, shown
 from core.ledger import Ledger
 from core.messages import Conversation
 from core.normalise import normalise
@@ -94,7 +94,8 @@ class Work:
     def _judge_all(self, judge: Judge) -> None:
         """Several pairs at once; the judge keeps the pace. The first failure that concerns all of them ends it."""
         standing = self.ledger.read()
-        waiting = [i for i in standing.items.values() if standing.is_answered(i.id) and not standing.is_judged(i.id)]
+        answered = filter(lambda item: standing.is_answered(item.id), standing.items.values())
+        waiting = [item for item in answered if not _is_settled(judge, standing, item)]
         failed: list[JudgeError] = []
 
         def rule(item: Item) -> None:
@@ -129,6 +130,17 @@ class Work:
         judge.judge_pair(
             standing.prompts[item.prompt_id], texts[BASE].text, texts[TUNED].text, is_stopped, known, keep
         )  # fmt: skip
+
+
+def _is_settled(judge: Judge, standing: Standing, item: Item) -> bool:
+    """Both orders are ruled on, and what was asked is what would be asked today."""
+    prompt, rulings = standing.prompts[item.prompt_id], standing.rulings.get(item.id, {})
+    texts = {who: standing.text(item.id, who) for who in (BASE, TUNED)}
+    asked = {order: [texts[who] for who in shown(order)] for order in FIRST_SHOWN}
+    return all(
+        order in rulings and rulings[order].key == ruling_key(judge.model, prompt, *asked[order])
+        for order in FIRST_SHOWN
+    )
 
 
 def _contender(plan: Plan, item: Item, slot: str) -> str:

@@ -57,8 +57,10 @@ REASON_WORDS = {
     "quota": "the day's quota used up",
     "model": "no such judge model",
     "account": "account not served",
+    "not_answered": "not answered",
     "not_judged": "not judged",
     "not_voted": "not voted",
+    "skipped": "skipped",
 }
 
 NO_KEY = (

@@ -521,6 +521,17 @@ class TestJudging:
             assert len({asked.fenced("RESPONSE_1") for asked in server.asked}) == 24
         assert comparison.is_complete
 
+    def test_a_ruling_on_something_else_is_asked_anew(self) -> None:
+        comparison = judged_alone(2)
+        judge_all(comparison)
+        lines = comparison.path.read_text().splitlines()
+        edited = next(place for place, line in enumerate(lines) if '"kind": "ruling"' in line)
+        lines[edited] = json.dumps(json.loads(lines[edited]) | {"key": "of an older form"})
+        comparison.path.write_text("\n".join(lines) + "\n")
+        with FakeGemini(default=prefers(len)) as server:
+            Comparison.open(comparison.path).run(FakeEngine(), Judge(KEY, base_url=server.url))
+            assert len(server.asked) == 1
+
     def test_with_nobody_to_judge_every_prompt_still_has_a_state(self) -> None:
         comparison = begin(2, primary=Decider.JUDGE, is_judge_only=True)
         comparison.run(FakeEngine())

@@ -192,7 +192,7 @@ def test_a_failed_order_is_named_and_keeps_its_key(ask: Asking) -> None:
 
 
 def test_every_reason_has_words() -> None:
-    assert REASON_WORDS.keys() == {*Reason, *Stop, "not_judged", "not_voted"}
+    assert REASON_WORDS.keys() == {*Reason, *Stop, "not_answered", "not_judged", "not_voted", "skipped"}
 
 
 NO_KEY = (
