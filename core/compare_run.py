@@ -88,8 +88,7 @@ class Work:
         if standing.drift or not items:
             return
         asked = [(standing.prompts[item.prompt_id].conversation, standing.answers[item.id][BASE].raw) for item in items]
-        values = dict(zip([item.id for item in items], drift(asked), strict=False))
-        self.ledger.add_alone("drift", values=values)
+        self.ledger.add_alone("drift", values=list(drift(asked)))
 
     def _judge_all(self, judge: Judge) -> None:
         """Several pairs at once; the judge keeps the pace. The first failure that concerns all of them ends it."""

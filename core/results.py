@@ -98,7 +98,8 @@ def assess(standing: Standing) -> Results:
     answered = [item for item in real if standing.is_answered(item.id)]
     human = None if plan.is_judge_only else _arm(standing, Decider.HUMAN)
     judge = _arm(standing, Decider.JUDGE) if plan.judge_model else None
-    texts, twins = [_texts(standing, item) for item in answered], _twins(standing)
+    # Draws of one prompt are not independent of each other: the tests take one.
+    texts = [_texts(standing, item) for item in answered if item.sample == 0]
     return Results(
         plan=plan,
         nonce=standing.nonce.hex(),
@@ -108,7 +109,7 @@ def assess(standing: Standing) -> Results:
         scores=_scores(standing, answered) if judge else None,
         agreement=_agreement(standing) if human and judge else None,
         share_a=_share_a(standing),
-        diagnostics=diagnose(texts, twins, list(standing.drift.values())),
+        diagnostics=diagnose(texts, _twins(standing), standing.drift),
         rows=tuple(_row(standing, item) for item in real),
     )
 

@@ -78,7 +78,10 @@ class Answer:
 
 @dataclass
 class Standing:
-    """Changed by `apply` only. By item id: `answers` (base's and tuned's), `rulings` (by order), `votes`, `drift`."""
+    """Changed by `apply` only. By item id: `answers` (base's and tuned's), `rulings` (by order), `votes`.
+
+    `drift`: tuned's from base, nats a token, on as many of base's responses as it could be measured on.
+    """
 
     plan: Plan | None = None
     nonce: bytes = b""
@@ -86,7 +89,7 @@ class Standing:
     answers: dict[str, dict[str, Answer]] = field(default_factory=dict)
     rulings: dict[str, dict[int, Ruling]] = field(default_factory=dict)
     votes: dict[str, HumanVerdict] = field(default_factory=dict)
-    drift: dict[str, float] = field(default_factory=dict)
+    drift: tuple[float, ...] = ()
     judge_stopped: str = ""
     judge_stop_reason: str = NOT_JUDGED
     is_revealed: bool = False
@@ -109,7 +112,6 @@ class Standing:
             answers={item_id: dict(answers) for item_id, answers in self.answers.items()},
             rulings={item_id: dict(rulings) for item_id, rulings in self.rulings.items()},
             votes=dict(self.votes),
-            drift=dict(self.drift),
         )
 
     @property
@@ -187,7 +189,7 @@ def _answer(standing: Standing, record: dict[str, Any]) -> None:
 
 
 def _drift(standing: Standing, record: dict[str, Any]) -> None:
-    standing.drift |= {str(item_id): float(value) for item_id, value in record["values"].items()}
+    standing.drift = tuple(float(value) for value in record["values"])
 
 
 def _ruling(standing: Standing, record: dict[str, Any]) -> None:

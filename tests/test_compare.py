@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from core.compare import Card, Comparison, Counts, list_comparisons
 from core.errors import AdapterError, EngineDied, JudgeError, PlaygroundError, RequestError
 from core.export import to_csv
 from core.judge import Judge
+from core.messages import Conversation
 from core.paths import PROJECT_ROOT, finetuned_dir
 from core.prompts import Prompt
 from core.report import headline, sections
@@ -394,6 +395,22 @@ class TestAnswering:
         engine = FakeEngine()
         Comparison.open(comparison.path).run(engine)
         assert len(engine.asked) == 2 * COMPARISON_BATCH_ITEMS
+
+    def test_how_far_tuned_is_from_base_is_measured_once(self) -> None:
+        measured: list[int] = []
+
+        def drift(asked: Sequence[tuple[Conversation, str]]) -> list[float]:
+            measured.append(len(asked))
+            return [0.001] * len(asked)
+
+        comparison = begin(6, num_placebos=2)
+        for _ in range(2):
+            comparison.run(FakeEngine(is_same=True), drift=drift)
+        assert measured == [6]
+        vote_all(comparison, lambda item_id: HumanVerdict.TIE)
+        assert "The adapter is nearly inert: along base's own responses it moves by 0.0010 nats a token" in said(
+            comparison
+        )
 
     def test_an_adapter_that_was_trained_anew_under_its_name_ends_the_comparison(self) -> None:
         manifest = finetuned_dir() / ADAPTER / "adapter" / "manifest.json"
