@@ -2,19 +2,14 @@
 
 import argparse
 import signal
-import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from core import (
     adapters,
-    catalogue,
-    device,
-    evaluate,
     generate,
     inspection,
     paths,
@@ -25,54 +20,20 @@ from core import (
     sources,
 )
 from core.client import Chunk, Response, RunRequest, Turn
-from core.compare import Comparison
-from core.errors import JudgeError, PlaygroundError, RequestError
-from core.export import check_csv_path, write_csv
-from core.judge import Judge, load_judge
+from core.errors import PlaygroundError, RequestError
+from core.headless_compare import compare, compare_five
 from core.loader import BASE, ResidentModel
 from core.messages import Conversation, Message, Role, ask
-from core.prompt_sets import load_set
-from core.prompts import Prompt, read_prompts
 from core.recipes import RECIPES
 from core.redact import api_key
-from core.report import headline, sections
 from core.runs import Run, RunStatus
-from core.settings import COMPARISON, DATA, DECODING, TRAINING, Decoding, Settings, Size, parse_method
-from core.standing import Decider
+from core.settings import DATA, TRAINING, Decoding, Settings, Size, parse_method
+from core.terminal import SAY_EVERY_S, Result, load, load_for, say
 
 # Libraries warn of their own future; a terminal is for what concerns the user.
 warnings.simplefilter("ignore")
 
-SAY_EVERY_S = 2.0
 RESUME = "Resume it with: python playground.py train --run {} --resume"
-Result = tuple[dict[str, Any] | None, int]
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def load(model: str) -> ResidentModel:
-    """The base by name; `starter`, or nothing, is the starter."""
-    paths.ensure_home()
-    name = paths.STARTER_NAME if model in ("", "starter") else catalogue.full_name(model)
-    last = ""
-
-    def progress(message: str, _: float | None) -> None:
-        nonlocal last
-        if message != last:
-            say(message)
-        last = message
-
-    folder = catalogue.bring(name, api_key("HUGGINGFACE_TOKEN"), progress)
-    chosen = device.choose(catalogue.num_parameters(folder))
-    say(f"{folder.name} on {chosen.kind} in {chosen.dtype_name} ({chosen.reason})")
-    return ResidentModel(folder, chosen, name)
-
-
-def load_for(adapter: str, model: str) -> ResidentModel:
-    """The base that the adapter was trained on, unless another is named."""
-    return load(model or str(adapters.read_manifest(adapters.find(adapter)).get("model", "")))
 
 
 # train
@@ -92,7 +53,7 @@ def train(asked: argparse.Namespace) -> Result:
     else:
         say(f"{run.name} is finished: {adapters.find(run.name)}")
     if asked.recipe == "seed" and run.status is RunStatus.FINISHED:
-        return {**_figures(run), "comparison": _seed_comparison(resident, run.name)}, 0
+        return {**_figures(run), "comparison": compare_five(resident, run.name)}, 0
     return _figures(run), {RunStatus.STOPPED: 130, RunStatus.INTERRUPTED: 1}.get(run.status, 0)
 
 
@@ -226,118 +187,7 @@ class _interrupts:
         self.control.is_stopping = True
 
 
-def _seed_comparison(resident: ResidentModel, adapter: str) -> dict[str, Any] | None:
-    """The seed recipe ends with the five prompts before Gemini; without a key it says how to go on."""
-    if not api_key("GEMINI_API_KEY"):
-        say(f"Without a GEMINI_API_KEY nobody judges. Vote yourself in the app, under Compare, on {adapter}.")
-        return None
-    resident.attach(adapter)
-    judge = load_judge()
-    return hold_against_base(
-        resident, _begun(adapter, resident.name, load_set("quick"), Decoding(), judge.model), judge
-    )
-
-
-# compare, chat, check
-
-
-def compare(asked: argparse.Namespace) -> Result:
-    csv = check_csv_path(asked.csv) if asked.csv else None
-    if asked.replay:
-        return _reported(Comparison.open(Path(asked.replay)), csv), 0
-    begun = Comparison.open(Path(asked.resume)) if asked.resume else None
-    adapter = begun.plan.adapter if begun else asked.adapter
-    if not adapter:
-        raise RequestError("Say what to hold against its base: --adapter NAME (or --resume or --replay JOURNAL).")
-    if begun:
-        begun.check_unchanged()
-    adapters.find(adapter)
-    decoding = Decoding.of(**{name: value for name in DECODING if (value := getattr(asked, name)) is not None})
-    prompts = _prompts(asked.prompts, adapter) if not begun else []
-    judge_model = begun.plan.judge_model if begun else asked.judge == "gemini"
-    judge = load_judge(*([judge_model] if begun else [])) if judge_model else None
-    resident = load_for(adapter, asked.model)
-    resident.attach(adapter)
-    comparison = begun or _begun(adapter, resident.name, prompts, decoding, judge.model if judge else "", asked)
-    return hold_against_base(resident, comparison, judge, csv), 0
-
-
-def _prompts(asked: str, adapter: str) -> list[Prompt]:
-    """A set by its name, or a file."""
-    is_file = asked.endswith(".json") or Path(asked).name != asked
-    return read_prompts(Path(asked)) if is_file else load_set(asked or "quick", adapter)
-
-
-def _begun(
-    adapter: str,
-    base: str,
-    prompts: Sequence[Prompt],
-    decoding: Decoding,
-    judge_model: str,
-    asked: argparse.Namespace | None = None,
-) -> Comparison:
-    """A new comparison that only the judge decides."""
-    chosen = {name: setting.default for name, setting in COMPARISON.items()}
-    if asked is not None:
-        given = {name: getattr(asked, name) for name in COMPARISON if getattr(asked, name) is not None}
-        chosen |= {name: COMPARISON[name].check(value) for name, value in given.items()}
-    seed = TRAINING["seed"].check(asked.seed) if asked is not None and asked.seed is not None else 0
-    num_placebos = round(chosen["placebo_share"] * len(prompts))
-    return Comparison.create(
-        adapter, base, prompts, decoding, judge_model, seed, chosen["samples"], num_placebos, Decider.JUDGE,
-        is_judge_only=True,
-    )  # fmt: skip
-
-
-def hold_against_base(
-    resident: ResidentModel, comparison: Comparison, judge: Judge | None, csv: Path | None = None
-) -> dict[str, Any]:
-    """The comparison to its end, judged or not: a judge that gives up leaves the rest without a verdict, by name."""
-
-    def answer(turns: list[Turn], decoding: Decoding) -> list[Response]:
-        return generate.answer(resident, turns, decoding, on_progress=_share("answering"))
-
-    def drift(asked: Sequence[tuple[Conversation, str]]) -> list[float]:
-        return evaluate.drift(resident, comparison.plan.adapter, asked)
-
-    try:
-        comparison.run(answer, judge, on_progress=lambda phase, n, total: say(f"{phase} {n}/{total}"), drift=drift)
-    except JudgeError as error:
-        say(str(error))
-        comparison.end_early()
-    return _reported(comparison, csv)
-
-
-def _reported(comparison: Comparison, csv: Path | None) -> dict[str, Any]:
-    """What it came to, said and written: counts, win rate, and where CSV, log and journal are."""
-    results = comparison.results()
-    if results is None:
-        raise RequestError(
-            f"The comparison in {comparison.path.name} is not finished. Go on with it: python playground.py compare "
-            f"--resume {comparison.path}, or vote on it in the app, under Compare."
-        )
-    tally = results.decisive_tally
-    csv = csv or comparison.path.with_suffix(".csv")
-    write_csv(results.rows, csv)
-    counts = {key: getattr(tally, key) for key in ("n", "wins", "ties", "losses", "flips", "no_verdict")}
-    shares = {key: getattr(tally, key) for key in ("win_rate", "low", "high")}
-    say(headline(results))
-    for title, lines in sections(results):
-        say("\n".join([title, *(f"  {line}" for line in lines)]))
-    files = {"csv": csv, "log": comparison.log_path, "journal": comparison.path}
-    return {**counts, **shares, **{name: str(path.resolve()) for name, path in files.items()}}
-
-
-def _share(what: str) -> Callable[[int, int], None]:
-    said_at = 0.0
-
-    def tell(done: int, total: int) -> None:
-        nonlocal said_at
-        if time.monotonic() - said_at > SAY_EVERY_S:
-            said_at = time.monotonic()
-            say(f"{what}: {done} of at most {total} tokens")
-
-    return tell
+# chat, check
 
 
 def chat(asked: argparse.Namespace) -> Result:

@@ -17,9 +17,13 @@ from pathlib import Path
 import pytest
 
 from core import cli, paths, runs
+from core.compare import list_comparisons
+from core.errors import EngineDied
 from core.export import COLUMNS
+from core.judge import Judge
 from core.runs import RunStatus
 from tests.conftest import transcript_row
+from tests.fake_gemini import FakeGemini, bad_key, prefers
 
 DEADLINE_S = 180.0
 TRAIN_KEYS = {
@@ -193,25 +197,78 @@ def test_ctrl_c_finishes_the_step_says_how_to_go_on_and_resume_does(home, tiny_m
 # compare, chat, check, runs
 
 
-def test_a_comparison_without_a_judge_leaves_every_prompt_in_a_named_state(trained, home, run_main, tmp_path):
-    prompts = tmp_path / "prompts.json"
-    prompts.write_text(
-        json.dumps([{"id": f"p{n}", "category": "test", "prompt": f"What is in box {n}?"} for n in (1, 2)])
-    )
+@pytest.fixture
+def asked_for(trained, tmp_path: Path) -> list[str]:
+    """A short comparison of the trained adapter on six prompts."""
+    prompts = [{"id": f"p{n}", "category": "test", "prompt": f"What is in box {n}?"} for n in range(1, 7)]
+    file = tmp_path / "prompts.json"
+    file.write_text(json.dumps(prompts))
+    return ["compare", "--adapter", "first", "--prompts", str(file), "--max-new-tokens", "8", "--json"]
+
+
+@pytest.fixture
+def gemini(monkeypatch: pytest.MonkeyPatch):
+    """A server that prefers the longer response, where the judge is sent to."""
+    with FakeGemini(default=prefers(len)) as server:
+        monkeypatch.setenv("GEMINI_API_KEY", "AIzaNoKeyAtAll")
+        monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", server.url)
+        yield server
+
+
+def test_a_comparison_without_a_judge_leaves_every_prompt_in_a_named_state(asked_for, run_main, tmp_path):
     table = tmp_path / "table.csv"
-    code, result, _ = run_main(
-        "compare", "--adapter", "first", "--judge", "none", "--prompts", str(prompts), "--csv", str(table), "--json"
-    )
+    code, result, err = run_main(*asked_for, "--judge", "none", "--csv", str(table))
     assert code == 0
     assert result.keys() >= COMPARE_KEYS
-    assert (result["n"], result["no_verdict"], result["win_rate"]) == (0, 2, None)
+    assert (result["n"], result["no_verdict"], result["win_rate"]) == (0, 6, None)
     assert result["csv"] == str(table)
     assert Path(result["log"]).is_file()
-    text = table.read_bytes().decode("utf-8-sig")
-    header, *rows = csv.reader(io.StringIO(text))
+    assert "Drift from base: " in err
+    header, *rows = csv.reader(io.StringIO(table.read_bytes().decode("utf-8-sig")))
     assert tuple(header) == COLUMNS
-    assert [row[0] for row in rows] == ["p1", "p2"]
-    assert all(row[COLUMNS.index("judge_outcome")] == "no_verdict" for row in rows)
+    assert [row[0] for row in rows] == [f"p{n}" for n in range(1, 7)]
+    assert {row[COLUMNS.index("judge_order_1")] for row in rows} == {"no_verdict:not_judged"}
+
+
+def test_a_judged_comparison_replays_to_the_same_table(asked_for, run_main, gemini, tmp_path):
+    code, result, _ = run_main(*asked_for, "--judge", "gemini", "--samples", "2", "--placebo-share", "0.5")
+    assert code == 0
+    assert result["n"] == result["wins"] + result["ties"] + result["losses"] + result["flips"] == 6
+    assert result["no_verdict"] == 0
+    table = tmp_path / "again.csv"
+    asked = len(gemini.asked)
+    code, again, _ = run_main("compare", "--replay", result["journal"], "--csv", str(table), "--json")
+    assert code == 0
+    assert {**again, "csv": ""} == {**result, "csv": ""}
+    assert table.read_bytes() == Path(result["csv"]).read_bytes()
+    assert len(gemini.asked) == asked
+
+
+def test_a_refused_key_is_said_and_ends_in_named_states(asked_for, run_main, gemini):
+    gemini.default = lambda asked: bad_key()
+    code, result, err = run_main(*asked_for, "--judge", "gemini")
+    assert (code, result["n"], result["no_verdict"]) == (0, 0, 6)
+    assert "Gemini refuses the key." in err
+    assert "key refused" in err
+    assert len(gemini.asked) == 1
+
+
+def test_a_comparison_that_was_cut_off_goes_on_from_its_journal(asked_for, run_main, gemini, monkeypatch):
+    def cut_off(*_: object, **__: object) -> None:
+        raise EngineDied("It was cut off.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Judge, "judge_pair", cut_off)
+        code, _, err = run_main(*asked_for, "--judge", "gemini")
+    assert (code, err.splitlines()[-1]) == (1, "It was cut off.")
+    journal = str(list_comparisons()[0])
+    code, _, err = run_main("compare", "--replay", journal)
+    assert code == 2
+    assert "is not finished. Go on with it: python playground.py compare --resume" in err
+    before = Path(journal).read_text().count('"kind": "response"')
+    code, result, _ = run_main("compare", "--resume", journal, "--json")
+    assert (code, result["n"]) == (0, 6)
+    assert Path(journal).read_text().count('"kind": "response"') == before
 
 
 @pytest.mark.parametrize("contender", ["first", "base"])
@@ -275,6 +332,12 @@ WRONG = [
     (["check"], "--adapter"),
     (["compare", "--adapter", "gone"], "No adapter named 'gone'."),
     (["compare", "--adapter", "first", "--prompts", "/no/such.json"], "/no/such.json"),
+    (["compare"], "Say what to hold against its base: --adapter NAME (or --resume or --replay JOURNAL)."),
+    (["compare", "--adapter", "first", "--judge", "gemini"], "There is no Gemini key."),
+    (["compare", "--adapter", "first", "--prompts", "sonnets"], "There is no prompt set 'sonnets'. There are: quick,"),
+    (["compare", "--adapter", "first", "--csv", "/no/such/table.csv"], "/no/such/table.csv cannot be written"),
+    (["compare", "--adapter", "first", "--samples", "9"], "Draws of each prompt must be a whole number from 1 to 5"),
+    (["compare", "--replay", "/no/such.jsonl"], "There is no comparison at /no/such.jsonl."),
     (["compare", "--adapter", "first", "--judge", "me"], "invalid choice: 'me'"),
     (["--port", "99999"], "'99999' is no port; take a number from 1 to 65535"),
     (["--port", "abc"], "'abc' is no port"),

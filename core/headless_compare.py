@@ -1,0 +1,141 @@
+"""The command `compare`: a whole blind comparison from a terminal, judged by Gemini or by nobody, and its replay."""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core import adapters, evaluate, generate
+from core.client import Response, Turn
+from core.compare import Comparison
+from core.errors import JudgeError, RequestError
+from core.export import check_csv_path, write_csv
+from core.judge import Judge, load_judge
+from core.loader import ResidentModel
+from core.messages import Conversation
+from core.prompt_sets import load_set
+from core.prompts import Prompt, read_prompts
+from core.redact import api_key
+from core.report import headline, sections
+from core.settings import COMPARISON, DECODING, TRAINING, Decoding
+from core.standing import Decider
+from core.terminal import SAY_EVERY_S, Result, load_for, say
+
+
+def compare(asked: argparse.Namespace) -> Result:
+    csv = check_csv_path(asked.csv) if asked.csv else None
+    if asked.replay:
+        return _reported(Comparison.open(Path(asked.replay)), csv), 0
+    begun = Comparison.open(Path(asked.resume)) if asked.resume else None
+    adapter = begun.plan.adapter if begun else asked.adapter
+    if not adapter:
+        raise RequestError("Say what to hold against its base: --adapter NAME (or --resume or --replay JOURNAL).")
+    if begun:
+        begun.check_unchanged()
+    adapters.find(adapter)
+    decoding = Decoding.of(**{name: value for name in DECODING if (value := getattr(asked, name)) is not None})
+    prompts = _prompts(asked.prompts, adapter) if not begun else []
+    size = _size(asked)
+    judge_model = begun.plan.judge_model if begun else asked.judge == "gemini"
+    judge = load_judge(*([judge_model] if begun else [])) if judge_model else None
+    resident = load_for(adapter, asked.model)
+    resident.attach(adapter)
+    comparison = begun or _begun(adapter, resident.name, prompts, decoding, judge.model if judge else "", size)
+    return hold_against_base(resident, comparison, judge, csv), 0
+
+
+def _prompts(asked: str, adapter: str) -> list[Prompt]:
+    """A set by its name, or a file."""
+    is_file = asked.endswith(".json") or Path(asked).name != asked
+    return read_prompts(Path(asked)) if is_file else load_set(asked or "quick", adapter)
+
+
+@dataclass(frozen=True)
+class _Size:
+    samples: int = COMPARISON["samples"].default
+    placebo_share: float = COMPARISON["placebo_share"].default
+    seed: int = 0
+
+
+def _size(asked: argparse.Namespace) -> _Size:
+    """What the flags say of it; SettingError where one is out of range."""
+    table = {**COMPARISON, "seed": TRAINING["seed"]}
+    given = {
+        name: setting.check(getattr(asked, name)) for name, setting in table.items() if getattr(asked, name) is not None
+    }
+    return _Size(**given)
+
+
+def _begun(
+    adapter: str, base: str, prompts: Sequence[Prompt], decoding: Decoding, judge_model: str, size: _Size
+) -> Comparison:
+    """A new comparison that only the judge decides."""
+    return Comparison.create(
+        adapter, base, prompts, decoding, judge_model, size.seed, size.samples,
+        round(size.placebo_share * len(prompts)), Decider.JUDGE, is_judge_only=True,
+    )  # fmt: skip
+
+
+def hold_against_base(
+    resident: ResidentModel, comparison: Comparison, judge: Judge | None, csv: Path | None = None
+) -> dict[str, Any]:
+    """The comparison to its end, judged or not: a judge that gives up leaves the rest without a verdict, by name."""
+
+    def answer(turns: list[Turn], decoding: Decoding) -> list[Response]:
+        return generate.answer(resident, turns, decoding, on_progress=_share("answering"))
+
+    def drift(asked: Sequence[tuple[Conversation, str]]) -> list[float]:
+        return evaluate.drift(resident, comparison.plan.adapter, asked)
+
+    try:
+        comparison.run(answer, judge, on_progress=lambda phase, n, total: say(f"{phase} {n}/{total}"), drift=drift)
+    except JudgeError as error:
+        say(str(error))
+        comparison.end_early()
+    return _reported(comparison, csv)
+
+
+def _reported(comparison: Comparison, csv: Path | None) -> dict[str, Any]:
+    """What it came to, said and written: counts, win rate, and where CSV, log and journal are."""
+    results = comparison.results()
+    if results is None:
+        raise RequestError(
+            f"The comparison in {comparison.path.name} is not finished. Go on with it: python playground.py compare "
+            f"--resume {comparison.path}, or vote on it in the app, under Compare."
+        )
+    tally = results.decisive_tally
+    csv = csv or comparison.path.with_suffix(".csv")
+    write_csv(results.rows, csv)
+    counts = {key: getattr(tally, key) for key in ("n", "wins", "ties", "losses", "flips", "no_verdict")}
+    shares = {key: getattr(tally, key) for key in ("win_rate", "low", "high")}
+    say(headline(results))
+    for title, lines in sections(results):
+        say("\n".join([title, *(f"  {line}" for line in lines)]))
+    files = {"csv": csv, "log": comparison.log_path, "journal": comparison.path}
+    return {**counts, **shares, **{name: str(path.resolve()) for name, path in files.items()}}
+
+
+def _share(what: str) -> Callable[[int, int], None]:
+    said_at = 0.0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal said_at
+        if time.monotonic() - said_at > SAY_EVERY_S:
+            said_at = time.monotonic()
+            say(f"{what}: {done} of at most {total} tokens")
+
+    return tell
+
+
+def compare_five(resident: ResidentModel, adapter: str) -> dict[str, Any] | None:
+    """The seed recipe ends with the five prompts before Gemini; without a key it says how to go on."""
+    if not api_key("GEMINI_API_KEY"):
+        say(f"Without a GEMINI_API_KEY nobody judges. Vote yourself in the app, under Compare, on {adapter}.")
+        return None
+    resident.attach(adapter)
+    judge = load_judge()
+    return hold_against_base(
+        resident, _begun(adapter, resident.name, load_set("quick"), Decoding(), judge.model, _Size()), judge
+    )

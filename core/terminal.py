@@ -1,0 +1,38 @@
+"""What the commands have in common: progress on stderr, and the model that a command works on, in this process."""
+
+import sys
+from typing import Any
+
+from core import adapters, catalogue, device, paths
+from core.loader import ResidentModel
+from core.redact import api_key
+
+SAY_EVERY_S = 2.0
+Result = tuple[dict[str, Any] | None, int]
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def load(model: str) -> ResidentModel:
+    """The base by name; `starter`, or nothing, is the starter."""
+    paths.ensure_home()
+    name = paths.STARTER_NAME if model in ("", "starter") else catalogue.full_name(model)
+    last = ""
+
+    def progress(message: str, _: float | None) -> None:
+        nonlocal last
+        if message != last:
+            say(message)
+        last = message
+
+    folder = catalogue.bring(name, api_key("HUGGINGFACE_TOKEN"), progress)
+    chosen = device.choose(catalogue.num_parameters(folder))
+    say(f"{folder.name} on {chosen.kind} in {chosen.dtype_name} ({chosen.reason})")
+    return ResidentModel(folder, chosen, name)
+
+
+def load_for(adapter: str, model: str) -> ResidentModel:
+    """The base that the adapter was trained on, unless another is named."""
+    return load(model or str(adapters.read_manifest(adapters.find(adapter)).get("model", "")))
