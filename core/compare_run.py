@@ -102,7 +102,7 @@ class Work:
                 return
             try:
                 with contextlib.suppress(Cancelled):
-                    self._judge_one(judge, item, standing, lambda: self.is_stopped() or bool(failed))
+                    self._judge_one(judge, item, standing, self.is_stopped)
             except JudgeError as error:
                 failed.append(error)
             tell()

@@ -31,6 +31,7 @@ from core.results import Results
 from core.settings import COMPARISON_BATCH_ITEMS, Decoding
 from core.standing import Decider
 from core.stats import Finding, Outcome
+from tests.fake_clock import FakeClock
 from tests.fake_gemini import Asked, FakeGemini, Reply, bad_key, prefers, stopped, verdict
 
 ADAPTER = "dpo-1122-1405"
@@ -90,7 +91,13 @@ def answered(n: int = 5, **options: object) -> Comparison:
 
 def judge_all(comparison: Comparison, default: Callable[[Asked], Reply] = THE_LONGER) -> None:
     with FakeGemini(default=default) as server:
-        comparison.run(FakeEngine(), Judge(KEY, base_url=server.url))
+        comparison.run(FakeEngine(), judge_at(server))
+
+
+def judge_at(server: FakeGemini) -> Judge:
+    """A judge whose waits take no time."""
+    clock = FakeClock()
+    return Judge(KEY, base_url=server.url, clock=clock, sleep=clock.sleep)
 
 
 def records(comparison: Comparison) -> list[dict[str, object]]:
@@ -474,7 +481,7 @@ class TestJudging:
     def test_what_failed_is_outside_n_named_and_can_be_asked_again(self) -> None:
         comparison = judged_alone(3)
         with FakeGemini(script=[stopped("SAFETY")], default=prefers(len)) as server:
-            comparison.run(FakeEngine(), Judge(KEY, base_url=server.url))
+            comparison.run(FakeEngine(), judge_at(server))
         tally = results(comparison).decisive_tally
         assert (tally.n, tally.no_verdict) == (2, 1)
         assert "no_verdict:blocked" in {row.judge_order_1 for row in results(comparison).rows}
@@ -483,14 +490,14 @@ class TestJudging:
             comparison.retry("offline")
         comparison.retry("blocked")
         with FakeGemini(default=prefers(len)) as server:
-            comparison.run(FakeEngine(), Judge(KEY, base_url=server.url))
+            comparison.run(FakeEngine(), judge_at(server))
             assert len(server.asked) == 1
         assert results(comparison).decisive_tally.wins == 3
 
     def test_the_same_response_twice_costs_no_call(self) -> None:
         comparison = judged_alone(2)
         with FakeGemini() as server:
-            comparison.run(FakeEngine(is_same=True), Judge(KEY, base_url=server.url))
+            comparison.run(FakeEngine(is_same=True), judge_at(server))
             assert server.asked == []
         assert results(comparison).decisive_tally.ties == 2
 
@@ -498,7 +505,7 @@ class TestJudging:
         comparison = begin(3, MODEL)
         with FakeGemini(default=lambda asked: bad_key()) as server:
             with pytest.raises(JudgeError):
-                comparison.run(FakeEngine(), Judge(KEY, base_url=server.url))
+                comparison.run(FakeEngine(), judge_at(server))
             assert len(server.asked) == 1
         assert comparison.judge_stopped.startswith("Gemini refuses the key.")
         assert comparison.failed() == {"key_refused": 3}
@@ -514,7 +521,7 @@ class TestJudging:
     def test_a_judge_that_gives_up_on_its_own_result_waits_to_go_on(self) -> None:
         comparison = judged_alone(3)
         with FakeGemini(default=lambda asked: bad_key()) as server, pytest.raises(JudgeError):
-            comparison.run(FakeEngine(), Judge(KEY, base_url=server.url))
+            comparison.run(FakeEngine(), judge_at(server))
         assert comparison.results() is None
         judge_all(comparison)
         assert results(comparison).decisive_tally.wins == 3
@@ -530,7 +537,7 @@ class TestJudging:
     def test_stop_between_two_verdicts_loses_and_repeats_none(self) -> None:
         comparison = judged_alone(12)
         with FakeGemini(default=prefers(len)) as server:
-            judge = Judge(KEY, base_url=server.url)
+            judge = judge_at(server)
             comparison.run(FakeEngine(), judge, is_stopped=lambda: len(server.asked) >= 3)
             assert not comparison.is_complete
             Comparison.open(comparison.path).run(FakeEngine(), judge)
@@ -546,7 +553,7 @@ class TestJudging:
         lines[edited] = json.dumps(json.loads(lines[edited]) | {"key": "of an older form"})
         comparison.path.write_text("\n".join(lines) + "\n")
         with FakeGemini(default=prefers(len)) as server:
-            Comparison.open(comparison.path).run(FakeEngine(), Judge(KEY, base_url=server.url))
+            Comparison.open(comparison.path).run(FakeEngine(), judge_at(server))
             assert len(server.asked) == 1
 
     def test_with_nobody_to_judge_every_prompt_still_has_a_state(self) -> None:
@@ -580,7 +587,7 @@ class TestJudging:
         comparison = judged_alone(2)
         server = FakeGemini(script=[verdict()], default=lambda asked: bad_key(f"{KEY} is bad"))
         with server, pytest.raises(JudgeError):
-            comparison.run(FakeEngine(), Judge(KEY, base_url=server.url))
+            comparison.run(FakeEngine(), judge_at(server))
         comparison.end_early()
         files = [path for path in tmp_path.rglob("*") if path.is_file()]
         assert len(files) == 2
