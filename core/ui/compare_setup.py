@@ -5,7 +5,6 @@ Parses what was chosen and hands it to the worker; knows nothing of votes or res
 
 import secrets
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -43,6 +42,8 @@ class CompareSetup:
         self.client = client
         self.worker = worker
         self.picker = PromptPicker()
+        # The last answer, kept since it takes a look through the adapter's data.
+        self._trained: tuple[Any, list[str]] = (None, [])
 
     def build(self) -> None:
         with gr.Row(elem_classes="columns"):
@@ -69,14 +70,13 @@ class CompareSetup:
                 self.adapter = gr.Dropdown(
                     [], label="Adapter, against its base", interactive=True, elem_id="compare-adapter", min_width=180
                 )
-                with gr.Column(min_width=180):
-                    pass
-            self.picker.build()
+                self.picker.build_choice()
+            self.picker.build_table()
         with gr.Column(elem_classes="card"):
             gr.Markdown("### 2 · Who decides")
             self.mode = gr.Radio(
                 [(words, mode.value) for mode, words in MODES.items()],
-                value=Mode.HUMAN.value, show_label=False, container=False, elem_id="compare-mode",
+                value=Mode.HUMAN.value, label="Who decides", show_label=False, elem_id="compare-mode",
             )  # fmt: skip
             with gr.Accordion("Sampling", open=False, elem_id="compare-sampling"):
                 self.sampling = sampling.sliders("compare", DECODING | COMPARISON)
@@ -102,12 +102,19 @@ class CompareSetup:
         """What the parts show, in their order; `is_unfinished` where a new comparison would leave one behind."""
         key_problem, has_key = _key()
         chosen = Mode(mode) if mode in set(Mode) else Mode.HUMAN
-        seen_before = _trained_on(adapter, tuple(prompts)) if adapter else ()
+        seen_before = self._trained_on(adapter, tuple(prompts)) if adapter else []
         key_words = as_text(key_problem) if key_problem else "" if has_key else views.NO_KEY
         plan = views.plan_words(adapter, chosen, _promised(prompts, chosen, drawn), seen_before, key_words)
         measured = views.measured_words(runs.read_run(adapter).result) if adapter else ""
         start = (self._why_not(adapter, chosen, has_key, prompts), is_unfinished)
         return [(tuple(adapters), adapter), plan, start, measured, bool(measured), *self.picker.values()]
+
+    def _trained_on(self, adapter: str, prompts: tuple[Prompt, ...]) -> list[str]:
+        asked, ids = self._trained
+        if asked != (adapter, prompts):
+            ids = trained_on(adapter, prompts)
+            self._trained = ((adapter, prompts), ids)
+        return ids
 
     def _why_not(self, adapter: str | None, mode: Mode, has_key: bool, prompts: Sequence[Prompt]) -> str:
         if self.worker.is_running:
@@ -192,12 +199,6 @@ def _promised(prompts: Sequence[Prompt], mode: Mode, drawn: Mapping[str, float])
         return promise(len(prompts), samples, num_placebos, judge_model, min(RESPONSE_TOKENS, longest))
     except RequestError as error:
         return str(error)
-
-
-@lru_cache(maxsize=32)
-def _trained_on(adapter: str, prompts: tuple[Prompt, ...]) -> tuple[str, ...]:
-    """Reads the adapter's data, so it is asked once; an adapter of one name and another training is another file."""
-    return tuple(trained_on(adapter, prompts))
 
 
 def _key() -> tuple[str, bool]:

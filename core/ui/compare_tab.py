@@ -11,6 +11,8 @@ import gradio as gr
 from gradio.components import Component
 
 from core import runs
+from core.errors import RequestError
+from core.judge import REASON_WORDS
 from core.prompts import Prompt
 from core.ui import compare_views as views
 from core.ui.compare_scene import Scene, look
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from core.client import EngineClient
     from core.ui.page import Page
 
+SETUP, CURRENT = "setup", "current"
+
 
 class CompareTab:
     def __init__(self, client: "EngineClient") -> None:
@@ -38,84 +42,151 @@ class CompareTab:
 
     def build(self) -> None:
         self.seen = gr.State(None)
+        # Nothing is looked at before somebody comes here: the first look pays for the statistics' library.
+        self.is_open = gr.State(False)
         self.timer = gr.Timer(IDLE_S)
-        with gr.Tabs(elem_id="compare-tabs"):
-            with gr.Tab("Blind comparison", id="blind"):
+        with gr.Tabs(selected=SETUP, elem_id="compare-tabs") as self.inner:
+            with gr.Tab("Set up", id=SETUP):
                 self.setup.build()
+            with gr.Tab("Current comparison", id=CURRENT):
                 self._build_progress()
                 self.voting.build()
                 self.results.build()
             with gr.Tab("Try a prompt", id="try"):
                 self.trying.build()
         self.parts = [
-            Part(self.progress, lambda value: gr.update(value=value, visible=bool(value))),
-            Part(self.sentence, lambda value: gr.update(value=value, visible=bool(value))),
-            Part(self.stop, lambda value: gr.update(visible=value[0], interactive=value[1])),
-            Part(self.go_on_button, lambda value: gr.update(visible=value)),
+            *self._progress_parts(),
             *self.setup.parts,
             *self.voting.parts,
             *self.results.parts,
             Part(self.timer, lambda value: gr.update(value=value)),
         ]
-        self.arrivals: list[Component] = [self.setup.adapter]
+        self.arrivals: list[Component] = [self.is_open, self.inner, self.setup.adapter]
         self.shown = components(self.seen, self.parts)
 
     def _build_progress(self) -> None:
         with gr.Row(elem_id="compare-progress"):
-            with gr.Column(scale=5):
+            with gr.Column(scale=5, min_width=320):
+                self.title = gr.Markdown("", elem_id="compare-title")
                 self.sentence = gr.Markdown(views.NOTHING_YET, elem_id="compare-sentence")
                 self.progress = gr.HTML("", visible=False, elem_id="compare-bar")
-            self.stop = gr.Button("Stop", variant="stop", visible=False, elem_id="compare-stop", scale=1, min_width=90)
-            self.go_on_button = gr.Button("Go on", visible=False, elem_id="compare-go-on", scale=1, min_width=90)
+            self.go_on_button = gr.Button("Go on", variant="primary", visible=False, elem_id="compare-go-on",
+                                          scale=0, min_width=110)  # fmt: skip
+            self.stop = gr.Button("Stop", variant="stop", visible=False, elem_id="compare-stop", scale=0, min_width=110)
+            self.end = gr.Button("End here", visible=False, elem_id="compare-end", scale=0, min_width=110)
+        with gr.Column(visible=False, elem_id="compare-ending", elem_classes="card") as self.ending:
+            gr.Markdown(f"**End here and show the result?** {views.OVER_EARLY}")
+            with gr.Row():
+                self.end_now = gr.Button("Show the result now (counts as ended early)", elem_id="compare-end-now")
+                self.not_yet = gr.Button("Not yet", elem_id="compare-not-yet")
+        with gr.Row(elem_id="compare-retry", elem_classes="actions"):
+            self.retries = {
+                reason: (gr.Button(visible=False, size="md", elem_id=f"retry-{reason}"), gr.State(reason))
+                for reason in REASON_WORDS
+            }
+
+    def _progress_parts(self) -> list[Part]:
+        return [
+            Part(self.title, lambda value: value),
+            Part(self.sentence, lambda value: gr.update(value=value, visible=bool(value))),
+            Part(self.progress, lambda value: gr.update(value=value, visible=bool(value))),
+            Part(self.stop, lambda value: gr.update(visible=value[0], interactive=value[1])),
+            Part(self.go_on_button, lambda value: gr.update(visible=value)),
+            Part(self.end, lambda value: gr.update(visible=value)),
+            # Whatever the question was put to is over.
+            Part(self.ending, lambda value: gr.update(visible=False)),
+            *(
+                Part(button, lambda value: gr.update(value=value, visible=bool(value)))
+                for button, _ in self.retries.values()
+            ),
+        ]
 
     def wire(self, app: "Page") -> None:
-        self.setup.wire()
-        self.results.wire()
-        self.trying.wire(app)
         setup, voting = self.setup, self.voting
         look_again: dict[str, Any] = {
-            "fn": self.view, "inputs": [self.seen, setup.adapter, setup.mode, setup.num_prompts],
+            "fn": self.view, "inputs": [self.seen, self.is_open, *setup.chosen], "inputs_kwargs": setup.sampling,
             "outputs": self.shown, **LOOK,
         }  # fmt: skip
-        app.demo.load(**look_again)
-        gr.on(
-            [app.tabs.change, setup.adapter.input, setup.mode.input, setup.num_prompts.change],
-            **look_again,
-        )
+        app.demo.load(self.settle, None, self.inner, **QUIET)
+        chosen = [setup.adapter.input, setup.mode.input, setup.picker.prompts.change]
+        turned = [slider.release for slider in setup.sampling.values()]
+        gr.on([app.tabs.change, self.is_open.change, *chosen, *turned], **look_again)
         self.timer.tick(**(look_again | TICK))
+        setup.wire()
+        self.results.wire()
+        self.trying.wire(app)
         started = setup.start_button.click(
-            self.start, [setup.adapter, setup.mode, setup.table, setup.known], inputs_kwargs=setup.sampling, **QUIET
-        )
-        voted = [button.click(self.vote, [button, voting.prompt_id], **QUIET) for button in voting.buttons]
-        undone = voting.undo_button.click(self.undo, **QUIET)
-        for event in (started, undone, *voted, self.stop.click(self.halt, **QUIET)):
-            event.then(**look_again)
-        self.go_on_button.click(self.go_on, **QUIET).then(**look_again)
+            self.start, setup.form, self.inner, inputs_kwargs=setup.sampling, **QUIET
+        )  # fmt: skip
+        self.end.click(self.ask_end, None, self.ending, **QUIET)
+        self.not_yet.click(self.leave_open, None, self.ending, **QUIET)
+        acts = [
+            started,
+            voting.undo_button.click(self.undo, **QUIET),
+            self.stop.click(self.halt, **QUIET),
+            self.go_on_button.click(self.go_on, **QUIET),
+            self.end_now.click(self.end_early, **QUIET),
+            *(button.click(self.vote, [button, voting.item_id], **QUIET) for button in voting.buttons),
+            *(button.click(self.retry, reason, **QUIET) for button, reason in self.retries.values()),
+        ]
+        for act in acts:
+            act.then(**look_again)
+
+    # --- handlers -----------------------------------------------------------------------------------------
 
     def arrive(self, adapter: str = "") -> Any:
-        """The adapters as they are now, with `adapter` chosen where one is named; the rest follows by itself."""
-        return gr.update(choices=runs.list_adapters(), **({"value": adapter} if adapter else {}))
+        """The adapters as they are now, with `adapter` chosen where one is named; what waits is led to."""
+        scene = look(self.worker)
+        chosen = {"value": adapter} if adapter else {}
+        where = SETUP if adapter else CURRENT if scene and scene.is_unfinished else None
+        leads = gr.Tabs(selected=where) if where else gr.skip()
+        return [True, leads, gr.update(choices=runs.list_adapters(), **chosen)]
+
+    def settle(self) -> Any:
+        """A fresh page finds the comparison of before, if there is one."""
+        return gr.Tabs(selected=CURRENT if self.worker.current() else SETUP)
 
     @shows_errors
-    def view(self, seen: list[Any] | None, adapter: str | None, mode: str, num_prompts: int) -> Any:
+    def view(
+        self, seen: list[Any] | None, is_open: bool, adapter: str | None, mode: str, prompts: Sequence[Prompt],
+        **drawn: float,
+    ) -> Any:  # fmt: skip
         """The whole tab as things stand; only what this session has not seen is sent."""
+        if not is_open:
+            return [seen, *[gr.skip()] * len(self.parts)]
         adapters = runs.list_adapters()
         chosen = adapter if adapter in adapters else next(iter(adapters), None)
         scene = look(self.worker)
+        is_unfinished = scene is not None and scene.is_unfinished
         values = [
-            *_progress(scene, bool(adapters)),
-            *self.setup.values(adapters, chosen, mode, num_prompts, scene is not None and scene.is_unfinished),
+            *self._progress(scene),
+            *self.setup.values(adapters, chosen, mode, prompts, is_unfinished, drawn),
             *self.voting.values(scene),
-            *self.results.values(scene.results if scene else None),
+            *self.results.values(scene),
             BUSY_S if scene and scene.is_running else IDLE_S,
         ]
         return changes(self.parts, values, seen)
 
+    def _progress(self, scene: Scene | None) -> list[Any]:
+        """Title, sentence and bar, Stop as (there, enabled), Go on, End, what End was asked of, and the retries."""
+        if scene is None:
+            return ["", views.NOTHING_YET, "", (False, False), False, False, "", *[""] * len(self.retries)]
+        retries = [views.retry_label(reason, scene.failed[reason]) if reason in scene.failed else ""
+                   for reason in self.retries]  # fmt: skip
+        bar = views.bar(scene.progress.share) if scene.progress else ""
+        return [
+            views.title(scene), views.standing_sentence(scene), bar,
+            (scene.is_running, not scene.is_stopping), scene.can_go_on, scene.can_end,
+            f"{scene.name} {scene.can_end}", *retries,
+        ]  # fmt: skip
+
     @shows_errors
     def start(
-        self, adapter: str | None, mode: str, table: list[list[object]], known: Sequence[Prompt], **sampling: float
-    ) -> None:
-        self.setup.start(adapter, mode, table, known, **sampling)
+        self, adapter: str | None, mode: str, table: list[list[object]], known: Sequence[Prompt], **drawn: float
+    ) -> Any:
+        """Begin, and lead to it."""
+        self.setup.start(adapter, mode, table, known, **drawn)
+        return gr.Tabs(selected=CURRENT)
 
     @shows_errors
     def halt(self) -> None:
@@ -125,19 +196,32 @@ class CompareTab:
     def go_on(self) -> None:
         self.setup.go_on()
 
+    def ask_end(self) -> Any:
+        return gr.update(visible=True)
+
+    def leave_open(self) -> Any:
+        return gr.update(visible=False)
+
     @shows_errors
-    def vote(self, label: str, prompt_id: str) -> None:
-        self.voting.vote(label, prompt_id)
+    def end_early(self) -> None:
+        comparison = self.worker.current()
+        if comparison is None or self.worker.is_running:
+            raise RequestError("Stop the comparison first, then end it.")
+        comparison.end_early()
+
+    @shows_errors
+    def retry(self, reason: str) -> None:
+        """Ask again what failed for this reason."""
+        comparison = self.worker.current()
+        if comparison is None or self.worker.is_running:
+            raise RequestError("There is nothing to ask again just now.")
+        comparison.retry(reason)
+        self.setup.go_on()
+
+    @shows_errors
+    def vote(self, label: str, item_id: str) -> None:
+        self.voting.vote(label, item_id)
 
     @shows_errors
     def undo(self) -> None:
         self.voting.undo()
-
-
-def _progress(scene: Scene | None, has_adapters: bool) -> list[Any]:
-    """The bar, the sentence, Stop as (there, enabled), and whether Go on is there."""
-    if scene is None:
-        return ["", views.NOTHING_YET if has_adapters else "", (False, False), False]
-    bar = views.bar(scene.progress.share) if scene.progress else ""
-    stop = (scene.is_running, not scene.is_stopping)
-    return [bar, views.standing_sentence(scene), stop, scene.can_go_on]

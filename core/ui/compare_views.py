@@ -1,20 +1,45 @@
-"""Compare's words, tables and bars: rows and tallies in, sentences and cells out.
+"""Compare's words, tables and cells: prompts, rows and scenes in, sentences out.
 
-Pure: no gradio, no engine, no disk. HTML here is made of numbers and fixed words alone; a text that a
-person, a file or a model wrote leaves as plain text, for places that show it letter by letter.
+Pure: no gradio, no engine, no disk. What a comparison can show and came to is said by core/report.py; here is what
+only the page says. A text that a person, a file or a model wrote leaves as plain text, or through `as_text`.
 """
 
-from collections.abc import Iterable, Sequence
+import difflib
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
 
 from core.blind import HumanVerdict
 from core.export import Row
-from core.judge import TUNED
+from core.judge import NO_VERDICT, REASON_WORDS, TUNED
 from core.prompts import Prompt, check_prompts
-from core.stats import Outcome, Tally, sign_test
+from core.report import trained_sentence
+from core.stats import Outcome
 from core.ui.compare_scene import Scene
-from core.ui.compare_worker import Progress
+from core.ui.compare_worker import ANSWERING, JUDGING, MEASURING, Progress
+from core.ui.run_views import accuracy_words, p_words
 from core.ui.views import as_text, count, duration
 
+
+class Mode(StrEnum):
+    """Who decides. The outcome that makes the headline is chosen before anything is asked."""
+
+    HUMAN = "human"
+    BOTH = "both"
+    ALONE = "alone"
+
+
+MODES = {Mode.HUMAN: "I decide, blind", Mode.BOTH: "Gemini decides, I vote too", Mode.ALONE: "Gemini alone"}
+WAYS = {
+    Mode.HUMAN: "you vote without knowing who is who. **Your votes decide.**",
+    Mode.BOTH: "Gemini judges each pair in both orders, and you vote without knowing who is who. **Gemini's verdicts "
+    "decide**; yours are held against them.",
+    Mode.ALONE: "Gemini judges each pair in both orders. **Its verdicts decide.**",
+}
 # In the order of the keys 1 to 5.
 VOTES = {
     HumanVerdict.A: "A is better",
@@ -25,18 +50,18 @@ VOTES = {
 }
 # A button says its key first, and its label is what a vote arrives as.
 VOTE_LABELS = {f"{number}  {words}": verdict for number, (verdict, words) in enumerate(VOTES.items(), start=1)}
-SURE_BELOW_P = 0.05
 
-GEMINI_OFF = (
-    "**Gemini is off:** there is no key. Write `GEMINI_API_KEY=…` into the file `.env` and start the playground "
-    "again, and it judges the same pairs too. Your own vote needs no key."
-)
-GEMINI_ON = (
-    "**Gemini judges too**, blind and in both orders. What it says of a pair stays hidden until you have voted on all."
-)
-NOTHING_YET = "**No comparison yet.** Choose an adapter above and press Start: base and tuned answer the same prompts."
 NO_ADAPTER = "**No adapter yet.** Train one on the starter data: a few minutes on most machines."
-HIDDEN = "Who said what shows once you have voted on every prompt."
+NO_KEY = (
+    "Gemini is off: there is no key. Your own blind vote needs none. To have Gemini judge as well, write "
+    "`GEMINI_API_KEY=…` into the file `.env` and start the playground again."
+)
+NOTHING_YET = "**No comparison yet.** Set one up, and base and tuned answer the same prompts."
+OVER_EARLY = (
+    "Whoever looks and stops when it suits finds more than there is, so the result is marked as ended early, and no "
+    "further vote is taken."
+)
+PHASES = {ANSWERING: "Answered", MEASURING: "Distance from base measured", JUDGING: "Judged by Gemini"}
 
 OUTCOME_WORDS = {
     Outcome.WIN: "tuned is better",
@@ -44,8 +69,9 @@ OUTCOME_WORDS = {
     Outcome.TIE: "tie",
     Outcome.FLIP: "its two orders disagree",
 }
-REASON_WORDS = {"not_judged": "not judged"}
 TABLE_HEADERS = ["Prompt", "Category", "You", "Gemini", "Tuned sat on", "Tokens, base / tuned"]
+TABLE_WIDTHS = ["16%", "22%", "17%", "21%", "10%", "14%"]
+ONLY_BASE, ONLY_TUNED = "−", "+"
 
 
 # --- before ---------------------------------------------------------------------------------------------
@@ -56,16 +82,19 @@ def prompt_table(prompts: Iterable[Prompt]) -> list[list[str]]:
 
 
 def prompts_of(table: Iterable[Sequence[object]], known: Iterable[Prompt]) -> list[Prompt]:
-    """The table's prompts; one whose words are known keeps its id. RequestError where nothing is left to ask."""
-    ids = {prompt.prompt: prompt.id for prompt in known}
-    taken = set(ids.values())
+    """The table's prompts; one whose words are known keeps its id and its turns. RequestError where nothing is left."""
+    by_words: dict[str, list[Prompt]] = defaultdict(list)
+    taken = set()
+    for prompt in known:
+        by_words[prompt.prompt.strip()].append(prompt)
+        taken.add(prompt.id)
     prompts: list[Prompt] = []
     for category, text in ((_cell(row[0]), _cell(row[1])) for row in table):
-        if not text:
-            continue
-        prompt_id = ids.pop(text, None) or _free_id(taken)
-        taken.add(prompt_id)
-        prompts.append(Prompt(prompt_id, category or "own", text))
+        if text:
+            same = by_words[text]
+            prompt = same.pop(0) if same else Prompt(_free_id(taken), "own", text)
+            taken.add(prompt.id)
+            prompts.append(replace(prompt, category=category or "own"))
     return check_prompts(prompts)
 
 
@@ -77,30 +106,50 @@ def _free_id(taken: set[str]) -> str:
     return next(name for name in (f"own-{n}" for n in range(1, len(taken) + 2)) if name not in taken)
 
 
-def plan_sentence(num_prompts: int, adapter: str | None, is_judge_only: bool) -> str:
-    """What Start will do, in Markdown; an adapter's name is a slug."""
+def plan_words(adapter: str | None, mode: Mode, promised: str, trained_on: Sequence[str], key_words: str) -> str:
+    """What Start will do and what that can show, in Markdown; `key_words` are Markdown already."""
     if not adapter:
         return NO_ADAPTER
-    prompts = count(num_prompts, "prompt")
-    who = "Gemini alone decides, in both orders" if is_judge_only else "you vote without knowing who is who"
-    return f"Base and **{adapter}** answer {prompts}, then {who}."
+    said = [f"Base and **{as_text(adapter)}** answer the same prompts, then {WAYS[mode]}", as_text(promised)]
+    if trained_on:
+        said.append(f"**Seen before:** {as_text(trained_sentence(adapter, trained_on))}")
+    return "\n\n".join([*said, *([key_words] if key_words else [])])
 
 
-def gemini_sentence(has_key: bool, is_judge_only: bool) -> str:
-    if not has_key:
-        return GEMINI_OFF
-    return "" if is_judge_only else GEMINI_ON
+def measured_words(result: Mapping[str, Any]) -> str:
+    """What the adapter's run found on its held-out pairs, in Markdown; nothing where it held none out."""
+    lines = [accuracy_words(result), margin_words(result.get("margin") or {})]
+    return "\n\n".join(line for line in lines if line)
+
+
+def margin_words(margin: Mapping[str, Any]) -> str:
+    """How far tuned has moved chosen and rejected apart, against base."""
+    if not margin.get("n"):
+        return ""
+    doubt = "" if margin["low"] is None else f" ({margin['low']:+.2f} to {margin['high']:+.2f})"
+    return (
+        f"Against base, tuned puts the chosen reply further above the rejected one by **{margin['mean']:+.2f}**{doubt} "
+        f"nats: further on {margin['positive']}, less far on {margin['negative']} of {margin['n']}, exact sign test "
+        f"{p_words(margin['p'])}."
+    )
 
 
 # --- while it goes on -----------------------------------------------------------------------------------
+
+
+def title(scene: Scene) -> str:
+    """Which comparison it is, in Markdown; who is who stays open."""
+    began = datetime.fromisoformat(scene.created_at).strftime("%d %b %H:%M")
+    base, pairs = as_text(scene.base_model), count(scene.counts.total, "pair")
+    return f"### {as_text(scene.adapter)} against base\n{base} · {pairs} · begun {began}"
 
 
 def bar(share: float) -> str:
     """A bar of how far it is."""
     percent = round(100 * min(1.0, max(0.0, share)))
     return (
-        f'<div class="progress" role="progressbar" aria-valuenow="{percent}" aria-valuemin="0" aria-valuemax="100">'
-        f'<div style="width:{percent}%"></div></div>'
+        f'<div class="progress" role="progressbar" aria-label="How far the comparison is" aria-valuenow="{percent}" '
+        f'aria-valuemin="0" aria-valuemax="100"><div style="width:{percent}%"></div></div>'
     )
 
 
@@ -117,90 +166,43 @@ def standing_sentence(scene: Scene) -> str:
 
 
 def going(progress: Progress) -> str:
-    doing = "Judged by Gemini" if progress.phase == "judging" else "Answered"
     left = "" if progress.eta_s is None else f" About {duration(progress.eta_s)} left."
-    return f"{doing}: {progress.done} of {count(progress.total, 'prompt')}.{left}"
+    return f"{PHASES[progress.phase]}: {progress.done} of {count(progress.total, 'pair')}.{left}"
 
 
 def _halted(scene: Scene) -> str:
-    judged = f" and {scene.num_judged} judged" if scene.has_judge else ""
+    counts = scene.counts
+    judged = f" and {counts.judged} judged" if scene.has_judge else ""
     return (
-        f"**Not finished:** {scene.num_answered} of {count(scene.num_prompts, 'prompt')} answered{judged}. "
+        f"**Not finished:** {counts.answered} of {count(counts.total, 'pair')} answered{judged}. "
         "Go on picks it up there and asks nothing twice."
     )
 
 
-def voted_sentence(num_voted: int, num_prompts: int, commitment: str) -> str:
-    return f"{num_voted} of {count(num_prompts, 'prompt')} voted. {HIDDEN} Sides sealed as `{commitment[:16]}…`"
+def retry_label(reason: str, number: int) -> str:
+    return f"Ask again: {number} × {REASON_WORDS[reason]}"
+
+
+def voted_sentence(voted: int, total: int, commitment: str) -> str:
+    return (
+        f"{voted} of {count(total, 'pair')} voted. Nothing of the result shows before the last vote.  \n"
+        f"Sides and order were sealed before anything was asked, under SHA-256 `{commitment}`"
+    )
 
 
 # --- results --------------------------------------------------------------------------------------------
 
 
-def headline(tally: Tally) -> str:
-    """In words, by the exact two-sided sign test on the decided prompts alone."""
-    p = sign_test(tally.wins, tally.losses)
-    if tally.wins == tally.losses:
-        return "No difference shown"
-    direction = "better" if tally.wins > tally.losses else "worse"
-    return direction.capitalize() if p < SURE_BELOW_P else f"Leaning {direction}, too few to be sure"
-
-
-def result_sentence(tally: Tally, who: str) -> str:
-    """The result with its n and its interval; Markdown of ours."""
-    outside = f" {count(tally.no_verdict, 'prompt')} without a verdict." if tally.no_verdict else ""
-    if not tally.n:
-        return f"**{who}: no verdict.**{outside}"
-    counts = [count(tally.wins, "win"), count(tally.ties, "tie"), count(tally.losses, "loss", "losses")]
-    if tally.flips:
-        counts.append(count(tally.flips, "flip"))
-    rate = f"win rate {tally.win_rate:.2f} ({tally.low:.2f} to {tally.high:.2f}) on {count(tally.n, 'prompt')}"
-    return f"**{who}: {headline(tally).lower()}.** {', '.join(counts)} for tuned; {rate}.{outside}"
-
-
-def outcome_bar(tally: Tally, who: str) -> str:
-    """Counts as one bar and the win rate with its interval under it, in HTML of numbers and our words."""
-    counts = {"win": tally.wins, "tie": tally.ties, "flip": tally.flips, "loss": tally.losses, "none": tally.no_verdict}
-    names = {"win": "won", "tie": "tied", "flip": "flipped", "loss": "lost", "none": "no verdict"}
-    parts = "".join(
-        f'<span class="{kind}" style="flex-grow:{number}">{number} {names[kind]}</span>'
-        for kind, number in counts.items() if number
-    )  # fmt: skip
-    return f'<div class="outcomes"><b>{who}</b><div class="bar">{parts}</div>{_interval(tally)}</div>'
-
-
-def _interval(tally: Tally) -> str:
-    if tally.win_rate is None or tally.low is None or tally.high is None:
-        return ""
-    low, rate, high = (100 * value for value in (tally.low, tally.win_rate, tally.high))
-    said = f"win rate {tally.win_rate:.2f}, interval {tally.low:.2f} to {tally.high:.2f}"
+def seal_sentence(commitment: str, nonce: str) -> str:
+    """How anyone can check that no side moved."""
     return (
-        f'<div class="interval" role="img" aria-label="{said}" title="{said}"><i class="half"></i>'
-        f'<i class="range" style="left:{low:.1f}%;width:{high - low:.1f}%"></i>'
-        f'<i class="rate" style="left:{rate:.1f}%"></i></div>'
-        '<div class="scale"><span>0 base always</span><span>0.5</span><span>1 tuned always</span></div>'
+        f"Sides, order and placebos were dealt from the nonce `{nonce}`. Its SHA-256 together with them is "
+        f"`{commitment}`, which was shown before the first vote: nothing moved in between."
     )
 
 
-def sentences(human: Tally | None, judge: Tally | None) -> str:
-    """Each decider's result, the person's first; Markdown."""
-    said = [result_sentence(tally, who) for who, tally in (("You", human), ("Gemini", judge)) if tally]
-    return "  \n".join(said)
-
-
-def bars(human: Tally | None, judge: Tally | None) -> str:
-    return "".join(outcome_bar(tally, who) for who, tally in (("You", human), ("Gemini", judge)) if tally)
-
-
-def seal_sentence(nonce: str) -> str:
-    """How anyone can check that no side moved."""
-    if not nonce:
-        return ""
-    return f"The sides were drawn from the nonce `{nonce}`; its hash with them was sealed before the first vote."
-
-
 def table(rows: Iterable[Row]) -> list[list[str]]:
-    """One line a prompt, under TABLE_HEADERS."""
+    """One line a pair, under TABLE_HEADERS."""
     return [
         [row.prompt_id, row.category, human_words(row), judge_words(row), row.tuned_side, _tokens(row)] for row in rows
     ]
@@ -211,7 +213,7 @@ def human_words(row: Row) -> str:
         return "both bad"
     if row.human_verdict == HumanVerdict.SKIP:
         return "skipped"
-    return OUTCOME_WORDS[Outcome(row.human_outcome)] if row.human_outcome else "–"
+    return OUTCOME_WORDS[Outcome(row.human_outcome)] if row.human_verdict else "–"
 
 
 def judge_words(row: Row) -> str:
@@ -220,8 +222,7 @@ def judge_words(row: Row) -> str:
     if row.judge_outcome != Outcome.NO_VERDICT:
         return OUTCOME_WORDS[Outcome(row.judge_outcome)]
     reasons = dict.fromkeys(order.partition(":")[2] for order in (row.judge_order_1, row.judge_order_2) if ":" in order)
-    named = ", ".join(REASON_WORDS.get(reason, reason.replace("_", " ")) for reason in reasons if reason)
-    return f"no verdict ({named})" if named else "no verdict"
+    return f"no verdict ({', '.join(REASON_WORDS.get(reason, reason) for reason in reasons)})"
 
 
 def _tokens(row: Row) -> str:
@@ -233,18 +234,38 @@ def _number(number: int | None) -> str:
 
 
 def pair_label(contender: str, row: Row) -> str:
-    return f"{contender} · sat on {row.tuned_side if contender == TUNED else _other(row.tuned_side)}"
-
-
-def _other(side: str) -> str:
-    return {"A": "B", "B": "A"}.get(side, "")
+    """Who it is, where it sat, and how long it is."""
+    side, tokens = row.tuned_side, row.tuned_tokens
+    if contender != TUNED:
+        side, tokens = {"A": "B", "B": "A"}[row.tuned_side], row.base_tokens
+    return f"{contender} · sat on {side} · {_number(tokens)} tokens"
 
 
 def pair_notes(row: Row) -> str:
     """What was said of a pair, as plain text."""
     notes = [f"You: {human_words(row)}."] if row.human_verdict else []
     if row.judge_outcome:
-        notes.append(f"Gemini: {judge_words(row)}.")
+        orders = f"base shown first: {_order(row.judge_order_1)}; tuned shown first: {_order(row.judge_order_2)}"
+        notes.append(f"Gemini: {judge_words(row)} ({orders}).")
     if row.judge_reason:
         notes.append(row.judge_reason)
     return "\n".join(notes)
+
+
+def _order(said: str) -> str:
+    return "no verdict" if said.startswith(NO_VERDICT) else said
+
+
+def word_diff(base: str, tuned: str) -> list[tuple[str, str | None]]:
+    """Both responses as one text: what they share, and marked what only one of them says."""
+    before, after = (re.findall(r"\S+\s*|\s+", text) for text in (base, tuned))
+    said_before, said_after = ([piece.strip() for piece in pieces] for pieces in (before, after))
+    found: list[tuple[str, str | None]] = []
+    matcher = difflib.SequenceMatcher(None, said_before, said_after, autojunk=False)
+    for kind, b0, b1, t0, t1 in matcher.get_opcodes():
+        if kind == "equal":
+            found.append(("".join(after[t0:t1]), None))
+            continue
+        found += [("".join(before[b0:b1]), ONLY_BASE)] if b1 > b0 else []
+        found += [("".join(after[t0:t1]), ONLY_TUNED)] if t1 > t0 else []
+    return found

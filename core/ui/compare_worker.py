@@ -9,29 +9,29 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core.client import Response, Turn
 from core.compare import Comparison, list_comparisons
 from core.errors import BusyError, Cancelled, PlaygroundError
 from core.judge import Judge
+from core.messages import Conversation
 from core.settings import Decoding
+
+if TYPE_CHECKING:
+    from core.client import EngineClient
 
 # Before a tenth is done, a guess of the rest is worth nothing.
 GUESS_FROM_SHARE = 0.1
-
-
-class CanAnswer(Protocol):
-    def answer(
-        self, turns: Sequence[Turn], decoding: Decoding, on_progress: Callable[[int, int], None]
-    ) -> list[Response]: ...
+ANSWERING, MEASURING, JUDGING = "answering", "measuring", "judging"
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a phase is: prompts `done` of `total`, `share` of all its work, `eta_s` seconds until its end."""
+    """How far a phase is: pairs `done` of `total`, `share` of all its work, `eta_s` seconds until its end."""
 
-    phase: str = "answering"
+    phase: str = ANSWERING
     done: int = 0
     total: int = 0
     share: float = 0.0
@@ -43,7 +43,7 @@ class ComparisonWorker:
 
     def __init__(
         self,
-        client: CanAnswer,
+        client: "EngineClient",
         record: Callable[[Exception], str] = str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -55,6 +55,7 @@ class ComparisonWorker:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._comparison: Comparison | None = None
+        self._newest: Path | None = None
         self._progress = Progress()
         self._began_s, self._began_share = 0.0, 0.0
 
@@ -71,13 +72,13 @@ class ComparisonWorker:
         return self._progress
 
     def current(self) -> Comparison | None:
-        """The comparison that runs, else the newest on disk."""
+        """The comparison that runs, else the newest on disk that can be opened."""
         with self._lock:
             if self.is_running:
                 return self._comparison
             newest = next(iter(list_comparisons()), None)
-            if self._comparison is None or self._comparison.path != newest:
-                self._comparison = Comparison.latest()
+            if newest != self._newest:
+                self._newest, self._comparison = newest, Comparison.latest()
             return self._comparison
 
     def start(self, open_comparison: Callable[[], Comparison], judge: Judge | None) -> None:
@@ -92,7 +93,7 @@ class ComparisonWorker:
             self._stop.clear()
             self.failure = ""
             self._comparison = comparison
-            self._progress = Progress(total=len(comparison.plan.prompts))
+            self._progress = Progress(total=comparison.counts().total)
             self._thread = threading.Thread(target=self._run, args=(comparison, judge), daemon=True, name="comparison")
             self._thread.start()
 
@@ -105,8 +106,13 @@ class ComparisonWorker:
             self._thread.join(timeout_s)
 
     def _run(self, comparison: Comparison, judge: Judge | None) -> None:
+        adapter = comparison.plan.adapter
+
+        def drift(rows: Sequence[tuple[Conversation, str]]) -> list[float]:
+            return self.client.drift(adapter, rows, self._measured)
+
         try:
-            comparison.run(self._answer, judge, self._stop.is_set, self._advance)
+            comparison.run(self._answer, judge, self._stop.is_set, self._advance, drift)
         except PlaygroundError as error:
             self.failure = str(error)
         except Exception as error:
@@ -116,12 +122,19 @@ class ComparisonWorker:
         before = self._progress
 
         def count_tokens(done: int, total: int) -> None:
-            if self._stop.is_set():
-                raise Cancelled("The comparison was stopped.")
+            self._heed_stop()
             batch = len(turns) / 2 / before.total if before.total and total else 0.0
             self._move(before.phase, before.done, before.total, before.share + batch * done / max(total, 1))
 
         return self.client.answer(turns, decoding, count_tokens)
+
+    def _measured(self, done: int, total: int) -> None:
+        self._heed_stop()
+        self._advance(MEASURING, done, total)
+
+    def _heed_stop(self) -> None:
+        if self._stop.is_set():
+            raise Cancelled("The comparison was stopped.")
 
     def _advance(self, phase: str, done: int, total: int) -> None:
         share = done / total if total else 1.0

@@ -1,6 +1,6 @@
-"""What a comparison came to, once the sides are out: sentences, bars, the table, each pair, the files.
+"""What a comparison came to, once all is revealed: sentences, pictures, the table, each pair, the files.
 
-Shows a `Results`; computes none of it.
+Shows a comparison's `Results` in the report's words; computes none of it.
 """
 
 import shutil
@@ -10,17 +10,27 @@ from typing import Any
 
 import gradio as gr
 
-from core.compare import Comparison
 from core.errors import RequestError
 from core.export import write_csv
 from core.judge import BASE, TUNED
+from core.report import NOTHING, arm_sentence, headline, sections
+from core.results import Results
+from core.standing import Decider
+from core.ui import compare_plots as plots
 from core.ui import compare_views as views
-from core.ui.compare_scene import Results, look
+from core.ui.compare_scene import Scene
 from core.ui.compare_worker import ComparisonWorker
 from core.ui.notices import shows_errors
 from core.ui.parts import QUIET, Part
+from core.ui.views import as_text
+from core.vote_pairs import write_pairs
 
 PAIR_LINES = 12
+DIFF_COLOURS = {views.ONLY_BASE: "#8a5a14", views.ONLY_TUNED: "#1f6f60"}
+EXPORTS = {
+    Decider.HUMAN: "Export your votes as preference pairs",
+    Decider.JUDGE: "Export Gemini's verdicts as preference pairs",
+}
 
 
 class ResultsPanel:
@@ -29,35 +39,41 @@ class ResultsPanel:
 
     def build(self) -> None:
         with gr.Column(visible=False, elem_id="results") as self.panel:
-            gr.Markdown("### Results")
-            self.sentences = gr.Markdown("", elem_id="result-sentences")
-            self.bars = gr.HTML("", elem_id="result-bars")
-            self.table = gr.Dataframe(
-                [], headers=views.TABLE_HEADERS, datatype="str", interactive=False, wrap=True, max_height=420,
-                show_label=False, buttons=[], elem_id="result-table", elem_classes="words-table",
-            )  # fmt: skip
-            gr.Markdown("Choose a row to read its pair.", elem_classes="caption")
-            self._build_pair()
-            self.summary = gr.Textbox(
-                label="Strengths and weaknesses, by Gemini", lines=4, max_lines=16, interactive=False,
-                autoscroll=False, elem_id="result-summary", elem_classes="response",
-            )  # fmt: skip
-            with gr.Row():
-                self.csv = gr.DownloadButton("Download CSV", elem_id="result-csv", variant="primary")
-                self.log = gr.DownloadButton("Download the log", elem_id="result-log")
+            with gr.Column(elem_classes="card"):
+                self.headline = gr.Markdown("", elem_id="result-headline")
+                self.nothing = gr.HTML("", elem_id="result-nothing")
+                self.bars = gr.HTML("", elem_id="result-bars")
+                self._build_files()
+            with gr.Row(elem_classes="pictures"):
+                with gr.Column(elem_classes="card", scale=3, min_width=380):
+                    gr.Markdown("### Win rates, with their doubt")
+                    self.intervals = gr.HTML("", elem_id="result-intervals")
+                with gr.Column(elem_classes="card", scale=2, min_width=300):
+                    gr.Markdown("### Lengths")
+                    self.scatter = gr.HTML("", elem_id="result-scatter")
+            with gr.Column(elem_classes="card"):
+                self.sections = gr.HTML("", elem_id="result-sections")
+            with gr.Column(elem_classes="card"):
+                gr.Markdown("### Every pair\nChoose a row to read it.")
+                self.table = gr.Dataframe(
+                    [], headers=views.TABLE_HEADERS, datatype="str", interactive=False, wrap=True, max_height=420,
+                    column_widths=views.TABLE_WIDTHS, show_label=False, buttons=[], elem_id="result-table",
+                    elem_classes="words-table",
+                )  # fmt: skip
+                self._build_pair()
             self.sealed = gr.Markdown("", elem_id="result-seal", elem_classes="caption")
-        self.parts = [
-            Part(self.panel, lambda value: gr.update(visible=value)),
-            Part(self.sentences, lambda value: value),
-            Part(self.bars, lambda value: value),
-            Part(self.table, lambda value: value),
-            Part(self.summary, lambda value: gr.update(value=value, visible=bool(value))),
-            Part(self.sealed, lambda value: value),
-            Part(self.csv, self._csv_update),
-            Part(self.log, self._log_update),
-            # A new comparison closes the pair that was open.
-            Part(self.pair, lambda value: gr.update(visible=False)),
-        ]
+        self.parts = self._parts()
+
+    def _build_files(self) -> None:
+        with gr.Row(elem_classes="actions"):
+            self.csv = gr.DownloadButton("Download CSV", elem_id="result-csv", variant="primary", size="md")
+            self.log = gr.DownloadButton("Log", elem_id="result-log", size="md")
+            self.journal = gr.DownloadButton("Journal", elem_id="result-journal", size="md")
+            self.exports = {
+                by: (gr.Button(words, elem_id=f"export-{by}", size="md"), gr.State(by.value))
+                for by, words in EXPORTS.items()
+            }
+        self.exported = gr.Markdown("", visible=False, elem_id="result-exported")
 
     def _build_pair(self) -> None:
         with gr.Column(visible=False, elem_id="result-pair") as self.pair:
@@ -70,26 +86,63 @@ class ResultsPanel:
                     )
                     for name in (BASE, TUNED)
                 )  # fmt: skip
-            self.notes = gr.Textbox(label="Verdicts", lines=2, max_lines=10, interactive=False, elem_classes="response")
+            self.notes = gr.Textbox(label="Verdicts", lines=2, max_lines=10, interactive=False, elem_id="pair-notes",
+                                    elem_classes="response")  # fmt: skip
+            self.diff = gr.HighlightedText(
+                label=f"Word by word: {views.ONLY_BASE} only base says it, {views.ONLY_TUNED} only tuned says it",
+                color_map=DIFF_COLOURS, show_legend=False, elem_id="pair-diff",
+            )  # fmt: skip
+
+    def _parts(self) -> list[Part]:
+        def as_is(value: Any) -> Any:
+            return value
+
+        def html(value: str) -> Any:
+            return gr.update(value=value, visible=bool(value))
+
+        return [
+            Part(self.panel, lambda value: gr.update(visible=value)),
+            Part(self.headline, as_is),
+            Part(self.nothing, html),
+            *(Part(picture, as_is) for picture in (self.bars, self.intervals, self.scatter, self.sections)),
+            Part(self.table, as_is),
+            Part(self.sealed, as_is),
+            Part(self.csv, self._csv_update),
+            Part(self.log, lambda value: self._copy_update(value, ".log")),
+            Part(self.journal, lambda value: self._copy_update(value, ".jsonl")),
+            *(Part(button, lambda value: gr.update(visible=value)) for button, _ in self.exports.values()),
+            # A new comparison closes the pair that was open, and what was said of its files.
+            Part(self.pair, lambda value: gr.update(visible=False)),
+            Part(self.exported, lambda value: gr.update(visible=False)),
+        ]
 
     def wire(self) -> None:
-        self.table.select(self.open_row, None, [self.pair, self.asked, self.base, self.tuned, self.notes], **QUIET)
+        opened = [self.pair, self.asked, self.base, self.tuned, self.notes, self.diff]
+        self.table.select(self.open_row, None, opened, **QUIET)
+        for button, by in self.exports.values():
+            button.click(self.export, by, self.exported, **QUIET)
 
-    def values(self, results: Results | None) -> list[Any]:
+    def values(self, scene: Scene | None) -> list[Any]:
         """What the parts show, in their order."""
-        if results is None:
-            return [False, "", "", [], "", "", None, None, None]
-        files = (str(results.path), results.human, results.judge)
+        if scene is None or scene.results is None:
+            return [False, "", "", "", "", "", "", [], "", None, None, None, False, False, "", ""]
+        results = scene.results
+        told = dict(sections(results))
+        nothing = told.pop(NOTHING, [])
+        # What may still change in it, should the judge be asked again.
+        files = (scene.name, scene.counts, tuple(scene.failed.items()))
         return [
-            True, views.sentences(results.human, results.judge), views.bars(results.human, results.judge),
-            views.table(results.rows), "\n".join(results.summary), views.seal_sentence(results.nonce),
-            files, files, str(results.path),
+            True, f"## {as_text(headline(results))}", plots.called_nothing(NOTHING, nothing),
+            plots.outcome_bars(results), plots.interval_plot(results), plots.length_scatter(results),
+            plots.blocks(_unsaid(told, results), results.agreement), views.table(results.rows),
+            views.seal_sentence(results.plan.commitment, results.nonce), files, files, scene.name,
+            results.human is not None, results.judge is not None, scene.name, scene.name,
         ]  # fmt: skip
 
     @shows_errors
     def open_row(self, event: gr.SelectData) -> Any:
-        scene = look(self.worker)
-        rows = scene.results.rows if scene and scene.results else ()
+        results = self._results()
+        rows = results.rows if results else ()
         row = next((row for row in rows if event.row_value and row.prompt_id == event.row_value[0]), None)
         if row is None:
             raise RequestError("This row belongs to a comparison that is no longer shown. Choose one of the table.")
@@ -99,25 +152,43 @@ class ResultsPanel:
             gr.update(label=views.pair_label(BASE, row), value=row.base_response),
             gr.update(label=views.pair_label(TUNED, row), value=row.tuned_response),
             views.pair_notes(row),
+            views.word_diff(row.base_response, row.tuned_response),
         ]
 
-    def _csv_update(self, files: object) -> Any:
+    @shows_errors
+    def export(self, by: str) -> Any:
+        """Write what was decided as a file that Train takes, and say where it is and what to mind."""
         comparison = self.worker.current()
-        if files is None or comparison is None:
+        if comparison is None or by not in set(Decider):
+            raise RequestError("There is no result to export. Finish a comparison first.")
+        exported = write_pairs(comparison.decided(Decider(by)), by, comparison.path)
+        return gr.update(value=f"**Exported.** {as_text(exported.sentence)}", visible=True)
+
+    def _results(self) -> Results | None:
+        comparison = self.worker.current()
+        return comparison.results() if comparison else None
+
+    def _csv_update(self, value: object) -> Any:
+        comparison, results = self.worker.current(), self._results()
+        if value is None or comparison is None or results is None:
             return gr.update(value=None)
         path = _own_folder() / comparison.path.with_suffix(".csv").name
-        write_csv(comparison.rows(), path)
+        write_csv(results.rows, path)
         return gr.update(value=str(path))
 
-    def _log_update(self, files: object) -> Any:
+    def _copy_update(self, value: object, suffix: str) -> Any:
         comparison = self.worker.current()
-        if files is None or comparison is None or not comparison.log_path.is_file():
+        path = comparison.path.with_suffix(suffix) if comparison and self._results() else None
+        if value is None or path is None or not path.is_file():
             return gr.update(value=None)
-        return gr.update(value=str(_copy(comparison)))
+        return gr.update(value=shutil.copy(path, _own_folder()))
 
 
-def _copy(comparison: Comparison) -> Path:
-    return Path(shutil.copy(comparison.log_path, _own_folder()))
+def _unsaid(told: dict[str, list[str]], results: Results) -> list[tuple[str, list[str]]]:
+    """The sections without the line that the headline has said already."""
+    said = arm_sentence(results.primary) if results.primary else ""
+    found = [(title, [line for line in lines if line != said]) for title, lines in told.items()]
+    return [(title, lines) for title, lines in found if lines]
 
 
 def _own_folder() -> Path:

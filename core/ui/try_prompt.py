@@ -12,13 +12,12 @@ from gradio.components import Component
 
 from core import runs
 from core.client import Turn
-from core.compare import read_prompts
 from core.errors import RequestError
 from core.messages import ask
+from core.prompt_sets import Given, load_set
 from core.settings import Decoding
 from core.ui import keys, sampling
 from core.ui.chat_views import BASE, Shown, caption, contenders, why_not_send
-from core.ui.compare_setup import GIVEN
 from core.ui.notices import shows_errors
 from core.ui.parts import IDLE_S, LOOK, QUIET, TICK, Part, changes, components
 from core.ui.streams import Column, Streams
@@ -36,7 +35,7 @@ class TryPrompt:
         self.streams = Streams(client)
 
     def build(self) -> None:
-        prompts = [(prompt.category, prompt.prompt) for prompt in read_prompts(GIVEN)]
+        prompts = [(prompt.category, prompt.prompt) for prompt in load_set(Given.QUICK)]
         self.prompts = [text for _, text in prompts]
         with gr.Column(elem_classes="card"):
             with gr.Row():

@@ -7,10 +7,11 @@ from typing import Any
 
 import gradio as gr
 
+from core.compare import Card
 from core.errors import RequestError
 from core.ui import compare_views as views
 from core.ui import keys
-from core.ui.compare_scene import Pair, Scene
+from core.ui.compare_scene import Scene
 from core.ui.compare_worker import ComparisonWorker
 from core.ui.parts import Part
 
@@ -43,13 +44,13 @@ class VotePanel:
             keys.listener("vote", pressed | {"u": "vote-undo"}, HINT)
             self.voted = gr.Markdown("", elem_id="vote-count", elem_classes="caption")
         # Travels with the click, so that a second one that is on its way cannot meet the next pair.
-        self.prompt_id = gr.Textbox(visible="hidden", elem_id="vote-id")
+        self.item_id = gr.Textbox(visible="hidden", elem_id="vote-id")
         self.parts = [
             Part(self.panel, lambda value: gr.update(visible=value)),
             Part(self.asked, lambda value: gr.update(label=value[0], value=value[1])),
             Part(self.card_a, lambda value: value),
             Part(self.card_b, lambda value: value),
-            Part(self.prompt_id, lambda value: value),
+            Part(self.item_id, lambda value: value),
             Part(self.undo_button, lambda value: gr.update(interactive=value)),
             Part(self.voted, lambda value: value),
         ]
@@ -62,21 +63,20 @@ class VotePanel:
 
     def values(self, scene: Scene | None) -> list[Any]:
         """What the parts show, in their order."""
-        if scene is None or scene.pair is None:
+        if scene is None or scene.card is None:
             return [False, ("Prompt", ""), "", "", "", False, ""]
-        card = scene.pair.card
-        voted = views.voted_sentence(scene.num_voted, scene.num_prompts, scene.commitment)
+        card, counts = scene.card, scene.counts
         return [
-            True, (_label(scene.pair), card.prompt), card.response_a, card.response_b, card.prompt_id,
-            scene.can_undo, voted,
+            True, (_label(card, counts.total), card.prompt), card.response_a, card.response_b, card.item_id,
+            scene.can_undo, views.voted_sentence(counts.voted, counts.total, scene.commitment),
         ]  # fmt: skip
 
-    def vote(self, label: str, prompt_id: str) -> None:
+    def vote(self, label: str, item_id: str) -> None:
         """Store the vote that `label`'s button stands for, on the pair that was on the screen."""
         comparison = self.worker.current()
         if comparison is None or label not in views.VOTE_LABELS:
             raise RequestError("There is no such vote. Start a comparison and press one of the five buttons.")
-        comparison.vote(prompt_id, views.VOTE_LABELS[label])
+        comparison.vote(item_id, views.VOTE_LABELS[label])
 
     def undo(self) -> None:
         comparison = self.worker.current()
@@ -85,5 +85,5 @@ class VotePanel:
         comparison.undo()
 
 
-def _label(pair: Pair) -> str:
-    return f"Prompt {pair.number} of {pair.total} · {pair.card.category}"
+def _label(card: Card, total: int) -> str:
+    return f"Pair {card.number} of {total} · {card.category}"
