@@ -9,6 +9,7 @@ import logging
 import socket
 import threading
 import webbrowser
+from logging.handlers import RotatingFileHandler
 from typing import Any
 
 from core import paths
@@ -20,6 +21,7 @@ HOST, PORT = "127.0.0.1", 7860
 PORTS_TRIED = 100
 # A few people's worth of clicks; what comes beyond is told to wait (503).
 MAX_WAITING = 48
+MAX_LOG_BYTES = 1024 * 1024
 
 
 def launch(host: str = HOST, port: int = PORT, is_browser_opened: bool = True) -> None:
@@ -45,7 +47,9 @@ def check_host(host: str) -> None:
 
 def log_to_file() -> None:
     """The page's own errors go to models/logs/page.log, redacted before they get here."""
-    handler = logging.FileHandler(paths.logs_dir() / "page.log", encoding="utf-8", delay=True)
+    handler = RotatingFileHandler(
+        paths.logs_dir() / "page.log", maxBytes=MAX_LOG_BYTES, backupCount=1, encoding="utf-8"
+    )
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log = logging.getLogger("playground")
     log.addHandler(handler)

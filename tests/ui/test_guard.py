@@ -1,6 +1,7 @@
 """Who gets in at the page's door: itself, and nobody else, on every route."""
 
 import itertools
+import logging
 import os
 import socket
 import urllib.error
@@ -8,13 +9,16 @@ import urllib.request
 
 import pytest
 
+from core import paths
 from core.errors import RequestError
-from core.ui import app, guard
+from core.ui import app, guard, notices
 
-HOSTILE_HOSTS = ("evil.com", "127.0.0.1.evil.com", "localhost.evil.com", "192.168.1.7:7860")
+HOSTILE_HOSTS = (
+    "evil.com", "127.0.0.1.evil.com", "localhost.evil.com", "192.168.1.7:7860", "[", "[::1", "127.0.0.1:x", "@",
+)  # fmt: skip
 HOSTILE_ORIGINS = (
     "http://evil.com", "null", "http://localhost:1", "https://127.0.0.1", "file://", "http://127.0.0.1.evil.com",
-    "http://evil.com@127.0.0.1", "",
+    "http://evil.com@127.0.0.1", "", "http://[", "http://[::1", "http://127.0.0.1:x",
 )  # fmt: skip
 PATHS = ("/config", "/gradio_api/info", "/gradio_api/queue/join", "/gradio_api/upload", "/theme.css")
 
@@ -132,3 +136,26 @@ def test_a_busy_port_gives_way_to_the_next():
         taken.listen()
         port = taken.getsockname()[1]
         assert app.free_port("127.0.0.1", port) > port
+
+
+@pytest.fixture
+def page_log():
+    """The page's log, as a started app has it."""
+    paths.ensure_home()
+    log = logging.getLogger("playground")
+    app.log_to_file()
+    yield paths.logs_dir() / "page.log"
+    log.handlers.pop().close()
+    log.propagate = True
+
+
+def test_a_notice_names_a_log_that_is_there_without_keys_and_of_a_limited_size(page_log, monkeypatch):
+    monkeypatch.setenv("GEMINI_API_KEY", "canary-key-0001")
+    assert page_log.is_file()
+    said = notices.record(RuntimeError("canary-key-0001"))
+    text = page_log.read_text()
+    assert said.split("under ")[1].rstrip(".") in text
+    assert "canary" not in text
+    for _ in range(4):
+        notices.record(RuntimeError("x" * (app.MAX_LOG_BYTES // 2)))
+    assert sum(file.stat().st_size for file in page_log.parent.glob("page.log*")) <= 2 * app.MAX_LOG_BYTES
