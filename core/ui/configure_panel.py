@@ -64,9 +64,8 @@ class ConfigurePanel:
                                 max_lines=1, elem_id="hub-id")  # fmt: skip
             with gr.Row():
                 limit = gr.Number(
-                    DATA["limit"].default, label=DATA["limit"].label, info=DATA["limit"].help, precision=0,
-                    elem_id="limit",
-                )  # fmt: skip
+                    DATA["limit"].default, label=DATA["limit"].label, info=DATA["limit"].help, elem_id="limit"
+                )
                 held_out = gr.Textbox(
                     label=DATA["held_out"].label, info=DATA["held_out"].help, placeholder="a quarter, at most 200",
                     max_lines=1, elem_id="held-out",

@@ -37,7 +37,7 @@ def _field(setting: Setting, value: Any, is_visible: bool) -> Component:
         return gr.Dropdown(choices=list(LEARNING_RATES), allow_custom_value=True, **common)
     if (setting.high - setting.low) / setting.step <= MAX_SLIDER_POSITIONS:
         return gr.Slider(setting.low, setting.high, step=setting.step, **common)
-    return gr.Number(precision=0 if isinstance(setting.default, int) else None, **common)
+    return gr.Number(**common)
 
 
 def shown_value(setting: Setting, value: Any) -> Any:

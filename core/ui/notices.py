@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec
 
 import gradio as gr
+from gradio.blocks import BlockFunction
 
 from core.errors import (
     AdapterError,
@@ -35,6 +36,7 @@ P = ParamSpec("P")
 log = logging.getLogger("playground.page")
 
 NOTICE_S = 12
+UNREADABLE = "The page was sent a value that none of its fields can have, so nothing was started. Reload the page."
 
 # The nearest kind names the notice; the order is from the particular to the general.
 TITLES: dict[type[PlaygroundError], str] = {
@@ -79,6 +81,25 @@ def shows_errors(handler: Callable[P, Any]) -> Callable[P, Any]:
             return nothing
 
     return answer
+
+
+class CheckedBlocks(gr.Blocks):
+    """Blocks that answer a value which no field of theirs can hold with a sentence instead of a traceback."""
+
+    async def preprocess_data(self, block_fn: BlockFunction, *args: Any, **kwargs: Any) -> list[Any]:
+        try:
+            values: list[Any] = await super().preprocess_data(block_fn, *args, **kwargs)
+        except Exception as error:  # the edge of an event: whatever Gradio raises over what it was sent
+            raise _unreadable() from error
+        # A dropdown that takes what was typed takes a list or a table too.
+        if any(isinstance(f, gr.Dropdown) and not isinstance(v, str | None)
+               for f, v in zip(block_fn.inputs, values, strict=True)):  # fmt: skip
+            raise _unreadable()
+        return values
+
+
+def _unreadable() -> gr.Error:
+    return gr.Error(UNREADABLE, title="Please look", print_exception=False)
 
 
 def show(error: Exception) -> None:

@@ -13,7 +13,7 @@ from core.client import EngineClient, EnginePhase
 from core.ui import views
 from core.ui.chat_tab import ChatTab
 from core.ui.compare_tab import CompareTab
-from core.ui.notices import shows_errors
+from core.ui.notices import CheckedBlocks, shows_errors
 from core.ui.parts import BUSY_S, IDLE_S, TICK, Part, changes, components
 from core.ui.train_tab import TrainTab
 
@@ -71,7 +71,7 @@ class Page:
         self.chat = ChatTab(client)
 
     def build(self) -> gr.Blocks:
-        with gr.Blocks(
+        with CheckedBlocks(
             title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=LOOKED_AT_AND_KEPT_S
         ) as self.demo:
             self._build_header()

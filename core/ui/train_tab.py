@@ -67,6 +67,7 @@ class TrainTab:
     def wire(self, app: "Page") -> None:
         self.configure.wire(self.world)
         self.run.wire(app.look)
+        app.demo.load(self.land, None, self.inner, **QUIET)
         leads = [self.inner, self.chosen]
         self.configure.start.click(self.start, inputs_kwargs=self.configure.fields, outputs=leads, **QUIET).then(
             **app.look
@@ -89,6 +90,11 @@ class TrainTab:
             bases, HISTORY_NOTE if past else NO_HISTORY, run_views.history_rows(past), *self.run.values(run),
             f"{state.phase} {state.base} {alive}",
         ]  # fmt: skip
+
+    @shows_errors
+    def land(self) -> Any:
+        """A page that is opened during a run shows it."""
+        return gr.Tabs(selected="run") if runs.current_run() else gr.skip()
 
     @shows_errors
     def start(self, **form: Any) -> Any:

@@ -62,7 +62,7 @@ def test_a_run_from_its_start_to_its_result(app: App, context: BrowserContext, p
     expect(page.locator("#chip")).to_contain_text(name)
 
     page.reload()
-    page.locator("#chip").click()
+    expect(page.locator("#run-title h3")).to_be_visible()
     expect(page.locator("#run-title h3")).to_have_text(name)
     other = context.new_page()
     open_playground(app, other)

@@ -1,5 +1,7 @@
 """The Train tab against a client that remembers: what it asks, when, and what it shows of what stands on disk."""
 
+import asyncio
+
 import gradio as gr
 import pytest
 
@@ -263,3 +265,26 @@ def test_a_number_out_of_range_starts_nothing(page, client, form, noticed, value
     assert is_skip(page.train.start(**form | {"limit": value}))
     assert client.asked == []
     assert "Rows must be a whole number" in noticed[0]
+
+
+@pytest.mark.parametrize("change", [
+    {"limit": float("nan")}, {"limit": "abc"}, {"limit": [1]}, {"model": ["a"]}, {"model": {"a": 1}},
+    {"source": ["File"]}, {"method": {}}, {"method": "ppo"}, {"epochs": "many"}, {"epochs": [1]}, {"epochs": 1e309},
+    {"file": "/etc/passwd"}, {"learning_rate": [1]},
+])  # fmt: skip
+def test_what_no_field_can_hold_starts_nothing_and_is_said(page, client, form, noticed, change):
+    start = next(fn for fn in page.demo.fns.values() if fn.fn == page.train.start)
+    sent = [(form | change)[name] for name in page.train.configure.fields]
+    try:
+        asyncio.run(page.demo.process_api(start, sent))
+    except gr.Error as refusal:
+        noticed += [str(refusal)] if not refusal.print_exception else []
+    assert not any(verb == "start_run" for verb, *_ in client.asked)
+    assert len(noticed) == 1
+    assert "unexpected" not in noticed[0]
+
+
+def test_a_page_that_is_opened_during_a_run_shows_it(page, form):
+    assert is_skip(page.train.land())
+    train(page, form)
+    assert page.train.land().selected == "run"
