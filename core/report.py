@@ -138,7 +138,7 @@ def _doubt(arm: Arm) -> list[str]:
     if t.wins + t.losses:
         decided = Interval(t.decided_share, t.decided_low, t.decided_high)
         lines.append(
-            f"Of the {t.wins + t.losses} decided it won {_share(decided)}; exact two-sided sign test p = "
+            f"Of the {t.wins + t.losses} decided it won {_share(decided)}; exact two-sided sign test "
             f"{_p(sign_test(t.wins, t.losses))}. The probability that its preference rate is above one half is "
             f"{preference_probability(t.wins, t.losses):.2f} (Beta, flat prior; shown, never deciding)."
         )
@@ -279,7 +279,7 @@ def _mean(mean: Mean) -> str:
 
 
 def _p(value: float) -> str:
-    return "below 0.001" if value < 0.001 else f"{value:.3f}"
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def _quote(quote: Quote) -> str:

@@ -178,17 +178,15 @@ def _leaning(standing: Standing, by: Decider) -> tuple[int, int]:
 def _scores(standing: Standing, items: Sequence[Item]) -> Scores:
     results = [(item.prompt_id, standing.judge_result(item.id)) for item in items]
     differences = {name: mean_interval(_differences(results, name)) for name in DIMENSIONS}
-    quotes = {
-        outcome: tuple(
-            Quote(prompt_id, result.reason)
-            for prompt_id, result in results
-            if result.outcome is outcome and result.reason
-        )[:MAX_QUOTES]
-        for outcome in (Outcome.WIN, Outcome.LOSS)
-    }
     rulings = [ruling for by_order in standing.rulings.values() for ruling in by_order.values()]
     manipulated = sum(ruling.is_manipulated for ruling in rulings)
-    return Scores(differences, quotes[Outcome.WIN], quotes[Outcome.LOSS], manipulated)
+    return Scores(differences, _quotes(results, Outcome.WIN), _quotes(results, Outcome.LOSS), manipulated)
+
+
+def _quotes(results: Sequence[tuple[str, JudgeOutcome]], outcome: Outcome) -> tuple[Quote, ...]:
+    """The first reasons for this outcome, one a prompt."""
+    reasons = {prompt_id: r.reason for prompt_id, r in reversed(results) if r.outcome is outcome and r.reason}
+    return tuple(Quote(prompt_id, reason) for prompt_id, reason in reversed(reasons.items()))[:MAX_QUOTES]
 
 
 def _differences(results: Sequence[tuple[str, JudgeOutcome]], name: str) -> list[float]:
