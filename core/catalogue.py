@@ -113,8 +113,6 @@ def _fetch(name: str, folder: Path, token: str, on_progress: Callable[[str, floa
 
     paths.ensure_home()
     size = download_bytes(name, token)
-    if not size:
-        raise ModelError(NO_SAFETENSORS.format(name))
     free = shutil.disk_usage(paths.base_dir()).free
     if size > free:
         raise ModelError(
@@ -151,7 +149,7 @@ def explain(error: Exception, name: str, token: str) -> str:
 
 
 def download_bytes(name: str, token: str) -> int:
-    """Bytes to be downloaded; 0 for what is here."""
+    """Bytes to be downloaded; 0 for what is here. The Hub is asked only about a base whose size is not known."""
     if is_local(name):
         return 0
     known = next((k for k in KNOWN if k.name == name), None)
@@ -167,7 +165,10 @@ def _ask_hub(name: str, token: str) -> int:
     except (HTTPError, OSError, ValueError) as error:
         raise ModelError(explain(error, name, token)) from error
     files = [f for f in info.siblings or [] if f.rfilename.endswith(".safetensors")]
-    return sum(f.size or 0 for f in files if not f.rfilename.startswith("consolidated"))
+    size = sum(f.size or 0 for f in files if not f.rfilename.startswith("consolidated"))
+    if not size:
+        raise ModelError(NO_SAFETENSORS.format(name))
+    return size
 
 
 def local_names() -> list[str]:

@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core import catalogue, device, estimate, fingerprint, paths, run_request
+from core import base_files, catalogue, device, estimate, fingerprint, paths, run_request
 from core.client import BaseCard, RunPlan, RunRequest
 from core.errors import ModelError
 from core.loader import ResidentModel
+from core.redact import api_key
 from core.settings import DATA, Method, Settings, Size, parse_method, size_of
 from core.sources import is_on_hub, local_files
 from core.token_rows import TokenPair, tokenise
@@ -37,17 +38,21 @@ class _Rows:
 
 @dataclass
 class Planner:
-    """Keeps what is dear to find out: tokenised data and this machine's speed."""
+    """Keeps what is dear to find out: tokenised data, this machine's speed, and what the Hub says of a base."""
 
     rows: dict[tuple[Any, ...], _Rows] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
+    downloads: dict[str, int] = field(default_factory=dict)
 
     def forget(self) -> None:
         """The tokens belong to a tokenizer: another base, other tokens."""
         self.rows.clear()
 
     def plan(self, resident: ResidentModel, request: RunRequest) -> RunPlan:
-        """What `request` would do; errors are those of starting it, but for what only a download can show."""
+        """What `request` would do; errors are those of starting it, but for what only a download can show.
+
+        A base that is not here is asked for on the Hub, once, and nothing of it is fetched.
+        """
         request = run_request.with_config(request)
         if not request.dataset:
             run_request.resolve_source(request)
@@ -106,8 +111,17 @@ class Planner:
         settings = Settings.of(method, size, request.settings)
         return _plan(
             request.model, request, method, settings, None, None, _base_needs(request.model), device.best_kind(),
-            0 if card.is_local else card.size_bytes,
+            self._download_bytes(request.model),
         )  # fmt: skip
+
+    def _download_bytes(self, name: str) -> int:
+        """Bytes to be downloaded; ModelError where the base is here and is none, or cannot be fetched."""
+        if catalogue.is_local(name):
+            base_files.check(catalogue.folder_of(name))
+            return 0
+        if name not in self.downloads:
+            self.downloads[name] = catalogue.download_bytes(name, api_key("HUGGINGFACE_TOKEN"))
+        return self.downloads[name]
 
     def cards(self) -> list[BaseCard]:
         """The starter, Mistral, and every other base in models/base."""

@@ -147,7 +147,6 @@ def test_parts_of_what_is_here_are_counted_exactly(resident, pairs_file, source,
         request("Anthropic/hh-rlhf:helpful-base@500+Anthropic/hh-rlhf:harmless-base@500"),
         request("Anthropic/hh-rlhf", model=catalogue.MISTRAL),
         request("starter", model=catalogue.MISTRAL),
-        request("starter", model="owner/some-model"),
     ],
 )
 def test_a_preview_downloads_nothing(resident, looked_up_hosts, asked):
@@ -160,9 +159,25 @@ def test_a_preview_downloads_nothing(resident, looked_up_hosts, asked):
     assert (plan.memory_bytes or 0) > (14.5e9 if is_mistral else -1)
 
 
-def test_a_preview_of_no_model_is_a_sentence(resident):
-    with pytest.raises(ModelError, match="There is no model 'no such model'"):
-        Planner().plan(resident, request("starter", model="no such model"))
+def test_a_base_of_the_hub_is_asked_for_once_and_its_size_is_told(resident, monkeypatch):
+    asked: list[str] = []
+    monkeypatch.setattr(catalogue, "_ask_hub", lambda name, token: asked.append(name) or 3_000_000_000)
+    planner = Planner()
+    for epochs in (1, 2):
+        plan = planner.plan(resident, request("starter", model="owner/some-model", settings={"epochs": epochs}))
+        assert plan.download_bytes == 3_000_000_000
+    assert asked == ["owner/some-model"]
+
+
+def test_a_preview_of_what_could_not_be_started_is_the_sentence_that_starting_it_would_say(resident, tmp_path):
+    for model, sentence in [
+        ("no such model", "There is no model 'no such model': it is neither the starter, nor a folder, nor a Hub id"),
+        (str(tmp_path), f"{tmp_path} is not a model: it has no readable config.json."),
+        ("owner/some-model", "owner/some-model is not on this machine and the Hub cannot be reached. Connect to the"),
+    ]:
+        with pytest.raises(ModelError) as planned:
+            Planner().plan(resident, request("starter", model=model))
+        assert str(planned.value).startswith(sentence)
 
 
 def test_the_cards_download_nothing(looked_up_hosts):

@@ -13,6 +13,7 @@ from core.client import EngineClient, EnginePhase
 from core.errors import PlaygroundError
 from core.recipes import RECIPES, Recipe
 from core.settings import DATA, TRAINING, Method, Size, parse_method, size_of
+from core.sources import is_on_hub
 from core.ui import fields, views
 from core.ui.bases import Bases
 from core.ui.notices import shows_errors, title_of
@@ -137,8 +138,10 @@ class ConfigurePanel:
 
     def _plan_words(self, form: TrainForm) -> tuple[str, str]:
         """What would run, and what the button that starts it says."""
-        plan = self.client.preview(form.request())
-        return plan_words(plan, data_words(form)), START_ANYWAY if plan.fit == WONT_FIT else START
+        request = form.request()
+        plan = self.client.preview(request)
+        words = plan_words(plan, data_words(form), is_on_hub(request.dataset))
+        return words, START_ANYWAY if plan.fit == WONT_FIT else START
 
     @shows_errors
     def reseat(self, method: str, model: str, seated: str) -> Any:

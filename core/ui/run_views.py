@@ -35,7 +35,7 @@ WONT_FIT = "won't fit"
 # --- before -------------------------------------------------------------------------------------------
 
 
-def plan_words(plan: RunPlan, data: str) -> str:
+def plan_words(plan: RunPlan, data: str, is_data_on_hub: bool = False) -> str:
     """What will run, in Markdown; `data` is what its pairs are called."""
     method = METHOD_NAMES.get(plan.method, str(plan.method))
     # Without the rows at hand there is no estimate, and their number is only what was asked for.
@@ -45,7 +45,7 @@ def plan_words(plan: RunPlan, data: str) -> str:
         f"**{method}** on **{pairs}** from {as_text(data)}, {held_out_words(plan.held_out, is_read)}.",
         left_out_words(plan.left_out) if is_read else "Which rows are left out is known once they are read.",
         f"LoRA on **{as_text(plan.base)}**: {count(plan.steps, 'step')} of {count(plan.batch, 'pair')} each.",
-        f"{_about(plan)} {download_words(plan.download_bytes)}",
+        f"{_about(plan)} {download_words(plan.download_bytes, is_data_on_hub)}",
         fit_words(plan),
     )
     return "\n\n".join(line for line in lines if line)
@@ -86,8 +86,10 @@ def fit_words(plan: RunPlan) -> str:
     return ""
 
 
-def download_words(num_bytes: int) -> str:
-    return f"**{size(num_bytes)}** will be downloaded first." if num_bytes else "Nothing is downloaded."
+def download_words(num_bytes: int, is_data_on_hub: bool) -> str:
+    base = f"**{size(num_bytes)}** will be downloaded first." if num_bytes else ""
+    data = "The data is fetched from the Hub when it starts, unless it was before." if is_data_on_hub else ""
+    return f"{base} {data}".strip() or "Nothing is downloaded."
 
 
 # --- during -------------------------------------------------------------------------------------------

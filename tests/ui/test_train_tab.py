@@ -103,6 +103,11 @@ def test_a_disabled_start_button_is_labelled_with_the_reason(page, client, form,
     assert str(refusal).replace("'", "&#39;") in words
 
 
+def test_data_of_the_hub_is_said_to_be_fetched(page, form):
+    words, _ = page.train.configure.plan(**form | {"source": "Hub id", "hub_id": "owner/pairs"})
+    assert "The data is fetched from the Hub when it starts" in words
+
+
 @pytest.mark.parametrize(("change", "label"), [
     ({"source": "File"}, "Choose a file first"),
     ({"source": "Hub id"}, "Type a Hub id first"),

@@ -114,6 +114,18 @@ def test_a_plan_for_rows_that_are_not_here_yet_promises_nothing():
     assert "The time is known once it has begun." in run_views.plan_words(plan, "HH-RLHF")
 
 
+@pytest.mark.parametrize(("num_bytes", "is_data_on_hub", "words"), [
+    (0, False, "Nothing is downloaded."),
+    (0, True, "The data is fetched from the Hub when it starts, unless it was before."),
+    (14_500_000_000, False, "**14.5 GB** will be downloaded first."),
+    (14_500_000_000, True, "**14.5 GB** will be downloaded first. The data is fetched from the Hub when it starts, "
+     "unless it was before."),
+])  # fmt: skip
+def test_the_plan_says_what_is_fetched(num_bytes, is_data_on_hub, words):
+    plan = replace(PLAN, download_bytes=num_bytes)
+    assert run_views.plan_words(plan, "HH-RLHF", is_data_on_hub).endswith(f"there are. {words}")
+
+
 @pytest.mark.parametrize(("fit", "words"), [("fits", ""), ("unknown", ""), ("tight", "**It is tight:**"),
                                             ("won't fit", "**It won't fit here.**")])  # fmt: skip
 def test_short_memory_is_said_before_it_is_felt(fit, words):
