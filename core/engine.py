@@ -5,7 +5,6 @@ end of the pipe closes, a run commits its checkpoint and the process ends.
 """
 
 import logging
-import os
 import signal
 import uuid
 from collections import deque
@@ -15,7 +14,20 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from core import catalogue, device, disk, evaluate, generate, inspection, paths, run_progress, run_request, runner, runs
+from core import (
+    catalogue,
+    device,
+    disk,
+    evaluate,
+    generate,
+    inspection,
+    locks,
+    paths,
+    run_progress,
+    run_request,
+    runner,
+    runs,
+)
 from core.errors import BusyError, Cancelled, OutOfMemory, PlaygroundError, RequestError
 from core.loader import ResidentModel
 from core.messages import Conversation
@@ -149,7 +161,10 @@ class Engine:
 
     def _do(self, request: Request) -> None:
         if request.verb in RUN_VERBS:
-            RUN_VERBS[request.verb](self, request)
+            if self.control is not None:
+                raise BusyError(f"The run '{self.state.run}' is going on. Stop it, or wait until it is done.")
+            with locks.training():
+                RUN_VERBS[request.verb](self, request)
             return
         if request.verb == "load_base" and self.control is not None:
             raise BusyError("A run is training on this base. Stop it before you change the base.")
@@ -248,7 +263,6 @@ class Engine:
         return self.planner.plan(self.loaded(), request)
 
     def start_run(self, request: Request) -> None:
-        self._refuse_second_run()
         asked: RunRequest = request.args["request"]
         model = asked.model or (runs.read_config(Path(asked.config)).get("model", "") if asked.config else "")
         self._choose_base(request.number, model)
@@ -257,7 +271,6 @@ class Engine:
         self._execute(run.name, is_resumed=False)
 
     def resume_run(self, request: Request) -> None:
-        self._refuse_second_run()
         name = request.args["name"]
         run = runner.check_resumable(name)
         model = str(runs.read_config(paths.run_dir(name) / "run.yaml").get("model", ""))
@@ -271,14 +284,6 @@ class Engine:
     def _choose_base(self, number: int, model: str) -> None:
         if model and (self.resident is None or catalogue.full_name(model) != self.resident.name):
             self.load_base(number, model)
-
-    def _refuse_second_run(self) -> None:
-        if self.control is not None:
-            raise BusyError(f"The run '{self.state.run}' is going on. Stop it, or wait until it is done.")
-        other = runs.current_run()
-        # One of this very process is none: its end could not be written, because the disk was full.
-        if other is not None and other.pid != os.getpid():
-            raise BusyError(f"The run '{other.name}' is going on in another process. Wait until it is done.")
 
     def _execute(self, name: str, is_resumed: bool) -> None:
         self.control = run_progress.Control(serve=self._serve)

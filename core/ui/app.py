@@ -9,10 +9,11 @@ import logging
 import socket
 import threading
 import webbrowser
+from collections.abc import Callable
 from logging.handlers import RotatingFileHandler
 from typing import Any
 
-from core import paths
+from core import locks, paths
 from core.client import EngineClient
 from core.errors import PlaygroundError, RequestError
 from core.ui import guard
@@ -27,14 +28,14 @@ MAX_LOG_BYTES = 1024 * 1024
 def launch(host: str = HOST, port: int = PORT, is_browser_opened: bool = True) -> None:
     """Serve the playground until Ctrl-C; prints its URL once it answers."""
     check_host(host)
-    paths.ensure_home()
-    log_to_file()
-    client = EngineClient()
-    client.start()
-    try:
-        serve(client, host, port, is_browser_opened)
-    finally:
-        client.close()
+    with locks.serving() as announce:
+        log_to_file()
+        client = EngineClient()
+        client.start()
+        try:
+            serve(client, host, port, is_browser_opened, announce)
+        finally:
+            client.close()
 
 
 def check_host(host: str) -> None:
@@ -66,8 +67,11 @@ def free_port(host: str, wanted: int) -> int:
     raise PlaygroundError(f"No port from {wanted} to {wanted + PORTS_TRIED - 1} is free. Choose another with --port.")
 
 
-def serve(client: EngineClient, host: str, port: int, is_browser_opened: bool) -> None:
+def serve(
+    client: EngineClient, host: str, port: int, is_browser_opened: bool, announce: Callable[[str], object]
+) -> None:
     url, demo = open_page(client, host, port)
+    announce(url)
     print(f"Preference Playground: {url}", flush=True)
     if is_browser_opened:
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
