@@ -4,8 +4,12 @@ from collections.abc import Callable, Generator, Sequence
 
 from core import paths, runs
 from core.client import Chunk, EngineState, Response, Turn
+from core.messages import Conversation
 from core.settings import Decoding, Method
 from tests.ui.fake_client import READY, FakeClient
+
+# Nats a token, and no other figure on any page.
+DRIFT = 0.21357
 
 
 def words_of(turn: Turn) -> list[str]:
@@ -15,7 +19,10 @@ def words_of(turn: Turn) -> list[str]:
 
 
 class FakeTalker(FakeClient):
-    """`on_word` is called before each streamed word, `on_answer` before each batch; either may raise."""
+    """`on_word` is called before each streamed word, `on_answer` before each batch; either may raise.
+
+    `words` is what it says to a turn.
+    """
 
     def __init__(self, state: EngineState = READY) -> None:
         super().__init__(state)
@@ -25,6 +32,7 @@ class FakeTalker(FakeClient):
         self.num_closed = 0
         self.on_word: Callable[[], None] = lambda: None
         self.on_answer: Callable[[], None] = lambda: None
+        self.words: Callable[[Turn], list[str]] = words_of
 
     def answer(
         self, turns: Sequence[Turn], decoding: Decoding, on_progress: Callable[[int, int], None] = lambda *_: None
@@ -33,7 +41,18 @@ class FakeTalker(FakeClient):
         self.decodings.append(decoding)
         self.on_answer()
         on_progress(len(turns), len(turns))
-        return [Response(" ".join(words_of(turn)), len(words_of(turn))) for turn in turns]
+        said = [self.words(turn) for turn in turns]
+        return [Response(" ".join(words), len(words)) for words in said]
+
+    def drift(
+        self,
+        adapter: str,
+        rows: Sequence[tuple[Conversation, str]],
+        on_progress: Callable[[int, int], None] = lambda *_: None,
+    ) -> list[float]:
+        self._hear("drift", adapter, len(rows))
+        on_progress(len(rows), len(rows))
+        return [DRIFT] * len(rows)
 
     def stream(self, turns: Sequence[Turn], decoding: Decoding) -> Generator[Chunk, None, None]:
         self.streamed.append(list(turns))

@@ -4,7 +4,8 @@ import csv
 import io
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,17 +13,23 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from core import blind, compare
+from core import blind, compare_run, runs, settings
+from core.blind import Item, Side
+from core.client import Turn
 from core.compare import Comparison, list_comparisons
 from core.errors import BusyError, EngineDied, RequestError, SettingError
+from core.judge import REASON_WORDS
+from core.prompt_sets import Given, list_own, load_set
+from core.prompts import Prompt
 from core.settings import Decoding
 from core.ui import compare_views as views
-from core.ui.compare_scene import look
-from core.ui.compare_setup import JUDGE_ONLY, VOTE, CompareSetup
-from core.ui.compare_tab import CompareTab
+from core.ui.compare_prompts import PromptPicker
+from core.ui.compare_scene import Scene, look
+from core.ui.compare_tab import CURRENT, SETUP, CompareTab
+from core.ui.compare_views import Mode
 from core.ui.try_prompt import TryPrompt
-from tests.fake_gemini import FakeGemini, bad_key, prefers
-from tests.ui.fake_talker import FakeTalker, make_adapter
+from tests.fake_gemini import FakeGemini, bad_key, blocked, prefers, verdict
+from tests.ui.fake_talker import DRIFT, FakeTalker, make_adapter
 
 KEY = "AIzaCanary-0123456789-abcdefghijklmnop"
 TABLE: list[list[object]] = [["tea", "How is tea made?"], ["rain", "Why does it rain?"], ["", ""]]
@@ -46,6 +53,8 @@ def tab(client: FakeTalker) -> CompareTab:
 
 @pytest.fixture
 def gemini(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGemini]:
+    at_once = replace(settings.JUDGE["judge_rate_per_s"], default=1000.0)
+    monkeypatch.setitem(settings.JUDGE, "judge_rate_per_s", at_once)
     with FakeGemini(default=prefers(len)) as server:
         monkeypatch.setenv("GEMINI_API_KEY", KEY)
         monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", server.url)
@@ -60,89 +69,130 @@ def build(client: FakeTalker) -> CompareTab:
     return tab
 
 
-def start(tab: CompareTab, adapter: str, mode: str = VOTE) -> None:
-    tab.setup.start(adapter, mode, TABLE, (), max_new_tokens=64)
+def start(tab: CompareTab, adapter: str, mode: Mode = Mode.HUMAN, **drawn: float) -> None:
+    tab.setup.start(adapter, mode, TABLE, (), **({"max_new_tokens": 64, "placebo_share": 0.0} | drawn))
     tab.worker.join(SECONDS)
+
+
+def seen(tab: CompareTab) -> Scene:
+    scene = look(tab.worker)
+    assert scene is not None
+    return scene
 
 
 def vote(tab: CompareTab, *verdicts: int) -> None:
     labels = list(views.VOTE_LABELS)
-    for verdict in verdicts:
-        scene = look(tab.worker)
-        assert scene is not None
-        assert scene.pair is not None
-        tab.voting.vote(labels[verdict - 1], scene.pair.card.prompt_id)
+    for verdict_number in verdicts:
+        card = seen(tab).card
+        assert card is not None
+        tab.voting.vote(labels[verdict_number - 1], card.item_id)
 
 
-def shown(tab: CompareTab, adapter: str | None = None, mode: str = VOTE) -> dict[str, Any]:
+def vote_for_tuned(tab: CompareTab) -> None:
+    card = seen(tab).card
+    assert card is not None
+    vote(tab, 1 if "Next step" in card.response_a else 2)
+
+
+def shown(tab: CompareTab, adapter: str | None = None, mode: Mode = Mode.HUMAN, **drawn: float) -> dict[str, Any]:
     """What the browser is sent, by elem_id."""
-    first, *updates = tab.view(None, adapter, mode, 2)
+    first, *updates = tab.view(None, True, adapter, mode, views.prompts_of(TABLE, ()), **drawn)
     return {part.component.elem_id: update for part, update in zip(tab.parts, updates, strict=True)}
 
 
 class TestBlindness:
+    def deal(self, monkeypatch: pytest.MonkeyPatch, change: Callable[[Item], Item]) -> None:
+        real = blind.deal
+        for place in ("core.compare", "core.standing"):
+            monkeypatch.setattr(f"{place}.deal", lambda *asked: tuple(map(change, real(*asked))))
+        monkeypatch.setattr("core.compare.draw_nonce", lambda: bytes(32))
+        monkeypatch.setattr("core.compare.commit", lambda nonce, items: "0" * 64)
+        monkeypatch.setattr(views, "title", lambda scene: "")
+
     def test_before_the_vote_the_sides_could_be_swapped_and_nothing_but_the_cards_would_differ(
         self, client: FakeTalker, adapter: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pages = []
-        for side in blind.Side:
-            monkeypatch.setattr(compare, "draw_sides", lambda nonce, ids, side=side: dict.fromkeys(ids, side))
-            monkeypatch.setattr("core.standing.draw_sides", lambda nonce, ids, side=side: dict.fromkeys(ids, side))
-            monkeypatch.setattr(compare, "commit", lambda nonce, sides: "0" * 64)
-            tab = build(client)
-            start(tab, adapter)
-            pages.append(shown(tab, adapter))
+        for side in Side:
+            with monkeypatch.context() as patch:
+                self.deal(patch, lambda item, side=side: replace(item, tuned_side=side))
+                tab = build(client)
+                start(tab, adapter)
+                pages.append(shown(tab, adapter))
         one, other = pages
         assert (one.pop("card-a"), one.pop("card-b")) == (other.pop("card-b"), other.pop("card-a"))
         assert one == other
 
-    def test_the_page_holds_no_side_no_count_and_no_verdict_before_the_vote(
+    def test_where_all_say_the_same_no_page_tells_which_pair_is_the_placebo(
+        self, client: FakeTalker, adapter: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client.words = lambda turn: ["It", "depends."]
+        pages = []
+        for placebo in ("1", "2"):
+            with monkeypatch.context() as patch:
+                self.deal(patch, lambda item, placebo=placebo: replace(item, is_placebo=item.id == placebo))
+                tab = build(client)
+                tab.setup.start(adapter, Mode.HUMAN, TABLE[:1], (), placebo_share=1.0)
+                tab.worker.join(SECONDS)
+                pages.append(shown(tab, adapter))
+                assert seen(tab).counts.total == 2
+        assert pages[0] == pages[1]
+
+    def test_the_page_holds_no_figure_no_name_and_no_verdict_before_the_vote(
         self, tab: CompareTab, adapter: str, gemini: FakeGemini
     ) -> None:
-        start(tab, adapter)
+        start(tab, adapter, Mode.BOTH)
         assert len(gemini.asked) == 4
-        sent = shown(tab, adapter)
-        cards = [sent.pop(name) for name in ("card-a", "card-b", "vote-prompt")]
-        assert all(cards)
-        for name in ("result-sentences", "result-bars", "result-summary", "result-seal"):
-            assert not (sent[name]["value"] if isinstance(sent[name], dict) else sent[name])
+        sent = shown(tab, adapter, Mode.BOTH)
+        assert all(sent.pop(name) for name in ("card-a", "card-b", "vote-prompt"))
+        for name in ("result-headline", "result-bars", "result-intervals", "result-scatter", "result-sections"):
+            assert not sent[name]
         assert sent["result-table"] == []
         assert sent["results"]["visible"] is False
         text = json.dumps(sent, default=str)
-        assert "tuned" not in text
-        assert "clearer" not in text
+        for telling in ("own-1", "clearer", "sat on", str(DRIFT), "nonce"):
+            assert telling not in text
+        assert "`" + seen(tab).commitment + "`" in sent["vote-count"]
 
     @pytest.mark.filterwarnings("ignore:<strong>")
-    def test_a_row_cannot_be_opened_before_the_sides_are_out(self, tab: CompareTab, adapter: str) -> None:
+    def test_a_row_cannot_be_opened_and_nothing_exported_before_all_is_revealed(
+        self, tab: CompareTab, adapter: str
+    ) -> None:
         start(tab, adapter)
         vote(tab, 1)
-        scene = look(tab.worker)
-        assert scene is not None
-        assert scene.results is None
+        assert seen(tab).results is None
         answer = tab.results.open_row(gr.SelectData(None, {"index": [0, 0], "value": "", "row_value": ["own-1"]}))
         assert "base hears" not in json.dumps(answer)
+        assert tab.results.export("human") == gr.skip()
+        assert sorted(path.suffix for path in list_comparisons()[0].parent.iterdir()) == [".jsonl", ".log"]
 
     def test_gemini_stays_hidden_until_the_person_has_voted_on_all(
         self, tab: CompareTab, adapter: str, gemini: FakeGemini
     ) -> None:
-        start(tab, adapter)
+        start(tab, adapter, Mode.BOTH)
         vote(tab, 3)
-        assert look(tab.worker).results is None
+        assert seen(tab).results is None
         vote(tab, 3)
         sent = shown(tab, adapter)
-        assert "**Gemini: leaning better, too few to be sure.** 2 wins" in sent["result-sentences"]
-        assert "Why it won" in sent["result-summary"]["value"]
+        assert sent["result-headline"].startswith("## No difference shown: 2 wins, 0 ties, 0 losses; win rate 1.00")
+        assert "Why it won" in sent["result-sections"]
+        assert "<td>2</td>" in sent["result-sections"]
+        assert "Gemini (decides)" in sent["result-bars"]
         assert KEY not in json.dumps(sent, default=str)
+
+    def test_nothing_is_looked_at_before_somebody_comes_here(self, tab: CompareTab, adapter: str) -> None:
+        start(tab, adapter)
+        assert tab.view(None, False, adapter, Mode.HUMAN, ())[1:] == [gr.skip()] * len(tab.parts)
 
 
 class TestVoting:
     def test_a_vote_is_for_the_pair_that_was_on_the_screen(self, tab: CompareTab, adapter: str) -> None:
         start(tab, adapter)
         label = next(iter(views.VOTE_LABELS))
-        tab.voting.vote(label, "own-1")
-        with pytest.raises(RequestError, match="^The prompt 'own-1' already has its vote"):
-            tab.voting.vote(label, "own-1")
-        assert look(tab.worker).num_voted == 1
+        tab.voting.vote(label, "1")
+        with pytest.raises(RequestError, match="^Pair 1 already has its vote"):
+            tab.voting.vote(label, "1")
+        assert seen(tab).counts.voted == 1
 
     def test_five_buttons_mean_five_votes_in_the_order_of_their_keys(self, tab: CompareTab) -> None:
         assert [button.value for button in tab.voting.buttons] == [
@@ -153,80 +203,151 @@ class TestVoting:
         start(tab, adapter)
         for label in ("A", "", "6  Base", None, 1):
             with pytest.raises(RequestError, match=r"^There is no such vote\."):
-                tab.voting.vote(label, "own-1")
+                tab.voting.vote(label, "1")
 
     def test_undo_brings_the_pair_back_until_the_sides_are_out(self, tab: CompareTab, adapter: str) -> None:
         start(tab, adapter)
         vote(tab, 1)
         tab.voting.undo()
-        scene = look(tab.worker)
-        assert (scene.pair.card.prompt_id, scene.can_undo) == ("own-1", False)
+        assert (seen(tab).card.item_id, seen(tab).can_undo) == ("1", False)
         vote(tab, 1, 5)
-        assert look(tab.worker).can_undo is False
+        assert seen(tab).can_undo is False
         with pytest.raises(RequestError, match="can no longer be taken back"):
             tab.voting.undo()
 
 
 class TestTheWholeWay:
     def test_from_start_to_the_csv_without_a_key(self, tab: CompareTab, client: FakeTalker, adapter: str) -> None:
-        assert "**Gemini is off:** there is no key." in shown(tab, adapter)["compare-plan"]
+        assert "Gemini is off: there is no key. Your own blind vote needs none." in shown(tab, adapter)["compare-plan"]
         start(tab, adapter)
-        assert client.asked_of == [
-            ("base", "How is tea made?"), (adapter, "How is tea made?"),
-            ("base", "Why does it rain?"), (adapter, "Why does it rain?"),
-        ]  # fmt: skip
+        assert sorted(client.asked_of) == sorted(
+            (who, text) for who in ("base", adapter) for text in ("How is tea made?", "Why does it rain?")
+        )
+        assert ("drift", adapter, 2) in client.asked
         sent = shown(tab, adapter)
-        assert sent["vote-prompt"] == gr.update(label="Prompt 1 of 2 · tea", value="How is tea made?")
-        vote(tab, 1, 2)
+        assert sent["vote-prompt"]["label"] in ("Pair 1 of 2 · tea", "Pair 1 of 2 · rain")
+        vote_for_tuned(tab)
+        vote(tab, 5)
         sent = shown(tab, adapter)
         assert sent["vote-panel"]["visible"] is False
-        assert "on 2 prompts" in sent["result-sentences"]
+        assert sent["result-headline"].startswith("## Too little covered: 1 win, 0 ties, 0 losses, 1 without a verdict")
+        assert seen(tab).results.nonce in sent["result-seal"]
         text = Path(sent["result-csv"]["value"]).read_text(encoding="utf-8-sig")
         rows = list(csv.DictReader(io.StringIO(text)))
         assert [row["tuned_response"].endswith("Next step: try it.") for row in rows] == [True, True]
-        assert Path(sent["result-log"]["value"]).suffix == ".log"
+        assert [Path(sent[name]["value"]).suffix for name in ("result-log", "result-journal")] == [".log", ".jsonl"]
 
-    def test_a_row_opens_its_pair(self, tab: CompareTab, adapter: str) -> None:
+    def test_placebos_and_draws_are_dealt_as_the_sliders_say(self, tab: CompareTab, adapter: str) -> None:
+        start(tab, adapter, placebo_share=0.5, samples=2)
+        plan = tab.worker.current().plan
+        assert (plan.samples, plan.num_placebos, seen(tab).counts.total) == (2, 1, 5)
+
+    def test_a_row_opens_its_pair_word_by_word(self, tab: CompareTab, adapter: str) -> None:
         start(tab, adapter)
         vote(tab, 3, 4)
         row = shown(tab, adapter)["result-table"][1]
-        panel, asked, base, tuned, notes = tab.results.open_row(
+        panel, asked, base, tuned, notes, diff = tab.results.open_row(
             gr.SelectData(None, {"index": [0, 3], "value": "", "row_value": row})
         )
-        assert (panel["visible"], asked, notes) == (True, "Why does it rain?", "You: both bad.")
+        assert (panel["visible"], asked) == (True, "Why does it rain?")
+        assert notes in ("You: both bad.", "You: tie.")
         assert base["value"] == "base hears Why does it rain?"
         assert tuned["value"].startswith(f"{adapter} hears")
+        assert diff == [
+            ("base ", "−"), (f"{adapter} ", "+"), ("hears Why does it rain? ", None), ("Next step: try it.", "+"),
+        ]  # fmt: skip
+
+    def test_votes_become_a_file_and_its_flags_are_said(self, tab: CompareTab, adapter: str) -> None:
+        tab.setup.start(adapter, Mode.HUMAN, views.prompt_table(load_set(Given.QUICK)), (), placebo_share=0.0)
+        tab.worker.join(SECONDS)
+        for _ in range(5):
+            vote_for_tuned(tab)
+        said = tab.results.export("human")["value"]
+        assert said.startswith("**Exported.** 5 pairs out of your votes: ")
+        assert "must not be compared on those" in said
+        assert shown(tab, adapter)["export-judge"]["visible"] is False
+        (path,) = list_comparisons()[0].parent.glob("pairs/*_votes.jsonl")
+        assert len(path.read_text().splitlines()) == 5
 
     def test_what_was_seen_is_not_sent_again(self, tab: CompareTab, adapter: str) -> None:
         start(tab, adapter)
-        seen, *_ = tab.view(None, adapter, VOTE, 2)
-        assert all(update == gr.skip() for update in tab.view(seen, adapter, VOTE, 2)[1:])
+        vote(tab, 1, 1)
+        known, *_ = tab.view(None, True, adapter, Mode.HUMAN, ())
+        assert all(update == gr.skip() for update in tab.view(known, True, adapter, Mode.HUMAN, ())[1:])
 
     def test_a_program_started_anew_finds_the_comparison_as_it_stands(
         self, tab: CompareTab, client: FakeTalker, adapter: str
     ) -> None:
         start(tab, adapter)
         vote(tab, 1)
-        sent = shown(build(FakeTalker()), adapter)
-        assert sent["vote-prompt"]["label"] == "Prompt 2 of 2 · rain"
-        assert sent["vote-count"].startswith("1 of 2 prompts voted.")
+        fresh = build(FakeTalker())
+        sent = shown(fresh, adapter)
+        assert sent["vote-prompt"]["label"].startswith("Pair 2 of 2 · ")
+        assert sent["vote-count"].startswith("1 of 2 pairs voted.")
+        led_to = [fresh.settle(), fresh.arrive(adapter)[1], fresh.arrive()[1]]
+        assert [tabs.selected for tabs in led_to] == [CURRENT, SETUP, CURRENT]
 
-    def test_judge_only_asks_for_no_vote(self, tab: CompareTab, adapter: str, gemini: FakeGemini) -> None:
-        start(tab, adapter, JUDGE_ONLY)
-        sent = shown(tab, adapter, JUDGE_ONLY)
+    def test_gemini_alone_asks_for_no_vote(self, tab: CompareTab, adapter: str, gemini: FakeGemini) -> None:
+        start(tab, adapter, Mode.ALONE)
+        sent = shown(tab, adapter, Mode.ALONE)
         assert sent["vote-panel"]["visible"] is False
-        assert sent["result-sentences"].startswith("**Gemini: leaning better, too few to be sure.** 2 wins")
-        assert "**You" not in sent["result-sentences"]
+        assert sent["result-headline"].startswith("## No difference shown: 2 wins, 0 ties, 0 losses")
+        assert "You" not in sent["result-bars"]
+
+    def test_that_a_fine_tune_did_nothing_is_said_in_so_many_words(
+        self, tab: CompareTab, client: FakeTalker, adapter: str
+    ) -> None:
+        client.words = lambda turn: turn.conversation[-1].content.split()
+        table = [["same", f"What is {n}?"] for n in range(10)]
+        tab.setup.start(adapter, Mode.HUMAN, table, (), placebo_share=0.5)
+        tab.worker.join(SECONDS)
+        vote(tab, *[3] * 15)
+        assert "<h3>Your fine-tune did nothing</h3>" in shown(tab, adapter)["result-nothing"]["value"]
 
 
 class TestStarting:
     @pytest.mark.parametrize(("mode", "make", "words"), [
-        (VOTE, lambda: None, "Train an adapter first"),
-        (JUDGE_ONLY, make_adapter, "Judge only needs a Gemini key"),
+        (Mode.HUMAN, lambda: None, "Train an adapter first"),
+        (Mode.ALONE, make_adapter, "Gemini needs a key first"),
+        (Mode.BOTH, make_adapter, "Gemini needs a key first"),
     ])  # fmt: skip
-    def test_the_button_says_why_not(self, tab: CompareTab, mode: str, make: Any, words: str) -> None:
+    def test_the_button_says_why_not(self, tab: CompareTab, mode: Mode, make: Any, words: str) -> None:
         button = shown(tab, make(), mode)["compare-start"]
         assert (button["value"], button["interactive"]) == (words, False)
+
+    def test_what_so_many_prompts_can_show_is_said_before(
+        self, tab: CompareTab, adapter: str, gemini: FakeGemini
+    ) -> None:
+        prompts = load_set(Given.STANDARD)
+        _, *updates = tab.view(None, True, adapter, Mode.BOTH, prompts, placebo_share=0.2, max_new_tokens=512)
+        plan = dict(zip([part.component for part in tab.parts], updates, strict=True))[tab.setup.plan]
+        assert "25 prompts: tuned must win 18 of 25 decided to count as better." in plan
+        assert "5 pairs are added, unmarked, in which both sides are base" in plan
+        assert "60 judge calls, about " in plan
+        assert "**Gemini's verdicts decide**" in plan
+        assert "judge call" not in shown(tab, adapter)["compare-plan"]
+
+    def test_without_a_judge_the_run_s_held_out_pairs_are_shown_and_decide_nothing(
+        self, tab: CompareTab, adapter: str
+    ) -> None:
+        assert shown(tab, adapter)["compare-measured"] == ""
+        result = {
+            "held_out": 40, "base_k": 21, "tuned_k": 33, "mcnemar_p": 0.0042, "preference_accuracy_base": 0.525,
+            "preference_accuracy_tuned": 0.825,
+            "margin": {"n": 40, "mean": 3.21, "low": 2.0, "high": 4.4, "positive": 34, "negative": 6, "p": 1e-5},
+        }  # fmt: skip
+        runs.write(runs.read_run(adapter), result=result)
+        said = shown(tab, adapter)["compare-measured"]
+        assert "Held-out accuracy **0.82 (0.68 to 0.91)**, base 0.53" in said
+        assert (
+            "by **+3.21** (+2.00 to +4.40) nats: further on 34, less far on 6 of 40, exact sign test p < 0.001" in said
+        )
+
+    def test_prompts_that_the_adapter_was_trained_on_are_said(
+        self, tab: CompareTab, adapter: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("core.ui.compare_setup.trained_on", lambda name, prompts: ["own-1"])
+        assert "**Seen before:** 1 prompt" in shown(tab, adapter)["compare-plan"]
 
     def test_a_comparison_that_waits_is_not_left_behind_by_a_careless_start(
         self, tab: CompareTab, adapter: str
@@ -236,9 +357,9 @@ class TestStarting:
         vote(tab, 1, 1)
         assert shown(tab, adapter)["compare-start"]["value"] == "Start"
 
-    def test_judge_only_without_a_key_says_how_to_get_one(self, tab: CompareTab, adapter: str) -> None:
+    def test_a_judge_without_a_key_says_how_to_get_one(self, tab: CompareTab, adapter: str) -> None:
         with pytest.raises(RequestError, match="^There is no Gemini key"):
-            tab.setup.start(adapter, JUDGE_ONLY, TABLE, ())
+            tab.setup.start(adapter, Mode.ALONE, TABLE, ())
         assert list_comparisons() == []
 
     def test_a_key_that_no_server_would_take_is_said_and_the_vote_goes_on(
@@ -247,15 +368,20 @@ class TestStarting:
         monkeypatch.setenv("GEMINI_API_KEY", "two words")
         assert "holds a space" in shown(tab, adapter)["compare-plan"]
         start(tab, adapter)
-        assert look(tab.worker).pair is not None
+        assert seen(tab).card is not None
 
     def test_what_is_wrong_is_said_before_anything_is_asked(
         self, tab: CompareTab, client: FakeTalker, adapter: str
     ) -> None:
-        with pytest.raises(RequestError, match=rf"^No adapter named '\.\./x'\. There are: {adapter}\.$"):
-            tab.setup.start("../x", VOTE, TABLE, ())
-        with pytest.raises(SettingError, match="^Temperature must be a number from 0 to 2, not 'nan'"):
-            tab.setup.start(adapter, VOTE, TABLE, (), temperature=float("nan"))
+        for asked, kind, words in (
+            ({"adapter": "../x"}, RequestError, rf"^No adapter named '\.\./x'\. There are: {adapter}\.$"),
+            ({"mode": "me"}, RequestError, r"^Who decides is one of human, both, alone, not 'me'\.$"),
+            ({"temperature": float("nan")}, SettingError, "^Temperature must be a number from 0 to 2, not 'nan'"),
+            ({"samples": 9}, SettingError, "^Draws of each prompt must be a whole number from 1 to 5, not '9'"),
+            ({"temperature": 0, "samples": 2}, RequestError, "^At temperature 0 every draw is the same"),
+        ):  # fmt: skip
+            with pytest.raises(kind, match=words):
+                tab.setup.start(**({"adapter": adapter, "mode": Mode.HUMAN, "table": TABLE, "known": ()} | asked))
         assert (list_comparisons(), client.answered) == ([], [])
 
     def test_two_clicks_at_once_begin_one_comparison(self, tab: CompareTab, client: FakeTalker, adapter: str) -> None:
@@ -265,7 +391,7 @@ class TestStarting:
 
         def click() -> None:
             try:
-                tab.setup.start(adapter, VOTE, TABLE, ())
+                tab.setup.start(adapter, Mode.HUMAN, TABLE, ())
             except BusyError as error:
                 errors.append(error)
 
@@ -282,23 +408,57 @@ class TestStarting:
             "A comparison is going on already. Stop it first, or wait until it is done."
         ] * 7
 
-    def test_a_prompts_file_replaces_the_table_and_its_own_place_is_not_shown(
-        self, tab: CompareTab, tmp_path: Path
+
+class TestPrompts:
+    @pytest.fixture
+    def picker(self, tab: CompareTab) -> PromptPicker:
+        return tab.setup.picker
+
+    def test_the_standard_set_is_there_and_another_takes_its_place(self, picker: PromptPicker) -> None:
+        assert len(picker.table.value["data"]) == 25
+        _, table, known, prompts = picker.take(Given.FULL, None)
+        assert (len(table), known, prompts) == (50, tuple(load_set(Given.FULL)), known)
+
+    @pytest.mark.filterwarnings("ignore:<strong>")
+    def test_where_nothing_was_held_out_the_standard_set_stays(self, picker: PromptPicker, adapter: str) -> None:
+        chosen, *_, prompts = picker.take(Given.HELD_OUT, adapter)
+        assert (chosen["value"], len(prompts)) == (Given.STANDARD, 25)
+
+    def test_another_adapter_changes_no_set_but_its_own_held_out_one(self, picker: PromptPicker, adapter: str) -> None:
+        assert picker.follow(Given.FULL, adapter) == [gr.skip()] * 4
+
+    def test_a_set_is_kept_under_a_name_and_found_by_it(self, picker: PromptPicker) -> None:
+        chosen, name = picker.save(" My Tea ", TABLE, ())
+        assert (chosen["value"], name, list_own()) == ("my-tea", "", ["my-tea"])
+        assert ("my-tea", "my-tea") in chosen["choices"]
+        assert [prompt.prompt for prompt in load_set("my-tea")] == ["How is tea made?", "Why does it rain?"]
+        with pytest.raises(RequestError, match=r"^Write a name for your set first\.$"):
+            PromptPicker.save.__wrapped__(picker, " ", TABLE, ())
+
+    def test_a_file_replaces_the_table_and_its_own_place_is_not_shown(
+        self, picker: PromptPicker, tmp_path: Path
     ) -> None:
         path = tmp_path / "mine.json"
         path.write_text(json.dumps([{"id": "t", "category": "tea", "prompt": "How is tea made?"}]))
-        table, known, number = tab.setup.load(str(path))
-        assert (table, known[0].id, number) == ([["tea", "How is tea made?"]], "t", 1)
+        _, table, known, prompts = picker.load(str(path))
+        assert (table, known[0].id, len(prompts)) == ([["tea", "How is tea made?"]], "t", 1)
         path.write_text("{}")
         with pytest.raises(RequestError, match=r"^mine\.json does not hold a list"):
-            type(tab.setup).load.__wrapped__(tab.setup, str(path))
+            PromptPicker.load.__wrapped__(picker, str(path))
+
+    def test_only_what_asks_something_counts(self, tab: CompareTab, picker: PromptPicker, adapter: str) -> None:
+        assert len(picker.read(TABLE, ())) == 2
+        assert picker.read([["", ""]], ()) == ()
+        _, *updates = tab.view(None, True, adapter, Mode.HUMAN, ())
+        button = dict(zip([part.component for part in tab.parts], updates, strict=True))[tab.setup.start_button]
+        assert button["value"] == "Write a prompt first"
 
 
 class TestStoppingAndGoingOn:
     def test_a_failure_is_a_sentence_and_go_on_asks_nothing_twice(
         self, tab: CompareTab, client: FakeTalker, adapter: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(compare, "COMPARISON_BATCH_PROMPTS", 1)
+        monkeypatch.setattr(compare_run, "COMPARISON_BATCH_ITEMS", 1)
 
         def die() -> None:
             if len(client.answered) == 2:
@@ -312,35 +472,66 @@ class TestStoppingAndGoingOn:
         assert sent["vote-panel"]["visible"] is True
         tab.setup.go_on()
         tab.worker.join(SECONDS)
-        assert [text for who, text in client.asked_of if who == "base"] == [
-            "How is tea made?", "Why does it rain?", "Why does it rain?",
-        ]  # fmt: skip
-        assert look(tab.worker).can_go_on is False
+        first, *others = [text for who, text in client.asked_of if who == "base"]
+        assert (len(others), first in others) == (2, False)
+        assert seen(tab).can_go_on is False
 
     def test_stop_ends_it_and_keeps_what_is_there(
         self, tab: CompareTab, client: FakeTalker, adapter: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(compare, "COMPARISON_BATCH_PROMPTS", 1)
+        monkeypatch.setattr(compare_run, "COMPARISON_BATCH_ITEMS", 1)
         client.on_answer = lambda: tab.worker.stop() if len(client.answered) == 2 else None
         start(tab, adapter)
-        scene = look(tab.worker)
-        assert (scene.num_answered, scene.failure, scene.can_go_on, scene.is_running) == (1, "", True, False)
+        scene = seen(tab)
+        assert (scene.counts.answered, scene.failure, scene.can_go_on, scene.is_running) == (1, "", True, False)
 
-    def test_it_goes_on_with_the_base_that_it_was_begun_on_or_not_at_all(self, tab: CompareTab, adapter: str) -> None:
+    def test_ended_early_it_says_so_and_takes_no_further_vote(self, tab: CompareTab, adapter: str) -> None:
+        start(tab, adapter)
+        vote_for_tuned(tab)
+        assert shown(tab, adapter)["compare-end"]["visible"] is True
+        tab.end_early()
+        sent = shown(tab, adapter)
+        assert sent["result-headline"].startswith("## Ended early. Too little covered: 1 win,")
+        assert (sent["compare-end"]["visible"], sent["vote-panel"]["visible"]) == (False, False)
+        with pytest.raises(RequestError, match="would no longer be blind"):
+            tab.voting.vote(next(iter(views.VOTE_LABELS)), "2")
+
+    def test_it_goes_on_with_the_base_and_the_adapter_of_before_or_not_at_all(
+        self, tab: CompareTab, adapter: str
+    ) -> None:
         Comparison.create(adapter, "mistral", views.prompts_of(TABLE, ()), Decoding())
         with pytest.raises(RequestError, match=r"begun on mistral, and smollm2-135m-instruct is loaded now"):
             tab.setup.go_on()
+        (runs.adapter_dir(adapter) / "manifest.json").write_text("{}")
+        with pytest.raises(Exception, match="is not the one that this comparison was begun with"):
+            tab.setup.go_on()
 
-    def test_a_judge_that_refuses_the_key_is_said_and_the_vote_goes_on(
+    def test_a_judge_that_refuses_the_key_is_said_and_the_person_ends_it(
         self, tab: CompareTab, adapter: str, gemini: FakeGemini
     ) -> None:
         gemini.default = lambda asked: bad_key()
-        start(tab, adapter)
+        start(tab, adapter, Mode.BOTH)
         said = shown(tab, adapter)["compare-sentence"]["value"]
         assert "stopped:**" in said
         assert KEY not in said
         vote(tab, 1, 2)
-        assert look(tab.worker).results.human.n == 2
+        assert seen(tab).results is None
+        tab.end_early()
+        assert seen(tab).results.human.tally.n == 2
+
+    def test_what_failed_is_asked_again_by_its_reason(self, tab: CompareTab, adapter: str, gemini: FakeGemini) -> None:
+        gemini.default = lambda asked: blocked()
+        start(tab, adapter, Mode.ALONE)
+        sent = shown(tab, adapter, Mode.ALONE)
+        assert sent["retry-blocked"]["value"] == "Ask again: 2 × blocked by Gemini"
+        assert [reason for reason in REASON_WORDS if sent[f"retry-{reason}"]["visible"]] == ["blocked"]
+        assert "Too little covered" in sent["result-headline"]
+        gemini.default = lambda asked: verdict("TIE")
+        tab.retry("blocked")
+        tab.worker.join(SECONDS)
+        sent = shown(tab, adapter, Mode.ALONE)
+        assert sent["retry-blocked"]["visible"] is False
+        assert sent["result-headline"].startswith("## No difference shown: 0 wins, 2 ties")
 
 
 class TestTryAPrompt:
@@ -372,6 +563,20 @@ class TestTryAPrompt:
             assert client.streamed[-1][0].conversation[-1].content == after
 
 
+def test_a_prompt_with_turns_before_it_is_asked_whole(tab: CompareTab, client: FakeTalker, adapter: str) -> None:
+    prompt = Prompt.of({
+        "id": "h-1", "category": "held-out preference", "prompt": "Human: Tea?\n\nAssistant: Yes.\n\nHuman: How?",
+        "messages": [
+            {"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "Yes."},
+            {"role": "user", "content": "How?"},
+        ],
+    })  # fmt: skip
+    tab.setup.start(adapter, Mode.HUMAN, views.prompt_table([prompt]), (prompt,), placebo_share=0.0)
+    tab.worker.join(SECONDS)
+    turns: list[Turn] = client.answered[0]
+    assert [len(turn.conversation) for turn in turns] == [3, 3]
+
+
 def test_no_handler_stands_in_the_open_api(client: FakeTalker) -> None:
     tab = CompareTab(client)
     with gr.Blocks() as demo:
@@ -379,7 +584,3 @@ def test_no_handler_stands_in_the_open_api(client: FakeTalker) -> None:
         tab.wire(SimpleNamespace(demo=demo, tabs=gr.Tabs()))
     assert demo.get_api_info()["named_endpoints"] == {}
     assert demo.get_api_info()["unnamed_endpoints"] == {}
-
-
-def test_setup_counts_only_prompts_that_ask_something(tab: CompareTab) -> None:
-    assert CompareSetup.count(tab.setup, TABLE) == 2
