@@ -123,7 +123,7 @@ class CompareSetup:
             return "Train an adapter first"
         if not prompts:
             return "Write a prompt first"
-        if mode is not Mode.HUMAN and not has_key:
+        if mode.is_judged and not has_key:
             return "Gemini needs a key first"
         return why_not_ready(self.client.state())
 
@@ -141,14 +141,14 @@ class CompareSetup:
             raise BusyError(f"{reason}. Wait until the header says that it is ready, then start again.")
         prompts, decoding = views.prompts_of(table, known), Decoding.of(**_of(DECODING, drawn))
         samples, num_placebos = _drawn(drawn, len(prompts))
-        judge = None if mode == Mode.HUMAN else load_judge()
-        primary = Decider.HUMAN if mode == Mode.HUMAN else Decider.JUDGE
+        chosen = Mode(mode)
+        judge = load_judge() if chosen.is_judged else None
         base, seed = self.client.state().base, secrets.randbelow(SEEDS)
 
         def begin() -> Comparison:
             return Comparison.create(
-                adapter, base, prompts, decoding, judge.model if judge else "", seed, samples, num_placebos, primary,
-                mode == Mode.ALONE,
+                adapter, base, prompts, decoding, judge.model if judge else "", seed, samples, num_placebos,
+                chosen.primary, chosen is Mode.ALONE,
             )  # fmt: skip
 
         self.worker.start(begin, judge)
@@ -195,7 +195,7 @@ def _promised(prompts: Sequence[Prompt], mode: Mode, drawn: Mapping[str, float])
     try:
         samples, num_placebos = _drawn(drawn, len(prompts))
         longest = DECODING["max_new_tokens"].check(drawn.get("max_new_tokens", RESPONSE_TOKENS))
-        judge_model = "" if mode is Mode.HUMAN else DEFAULT_MODEL
+        judge_model = DEFAULT_MODEL if mode.is_judged else ""
         return promise(len(prompts), samples, num_placebos, judge_model, min(RESPONSE_TOKENS, longest))
     except RequestError as error:
         return str(error)

@@ -18,6 +18,7 @@ from core.export import Row
 from core.judge import NO_VERDICT, REASON_WORDS, TUNED
 from core.prompts import Prompt, check_prompts
 from core.report import trained_sentence
+from core.standing import Decider
 from core.stats import Outcome
 from core.ui.compare_scene import Scene
 from core.ui.compare_worker import ANSWERING, JUDGING, MEASURING, Progress
@@ -29,13 +30,29 @@ class Mode(StrEnum):
     """Who decides. The outcome that makes the headline is chosen before anything is asked."""
 
     HUMAN = "human"
+    SECONDED = "seconded"
     BOTH = "both"
     ALONE = "alone"
 
+    @property
+    def is_judged(self) -> bool:
+        return self is not Mode.HUMAN
 
-MODES = {Mode.HUMAN: "I decide, blind", Mode.BOTH: "Gemini decides, I vote too", Mode.ALONE: "Gemini alone"}
+    @property
+    def primary(self) -> Decider:
+        return Decider.HUMAN if self in (Mode.HUMAN, Mode.SECONDED) else Decider.JUDGE
+
+
+MODES = {
+    Mode.HUMAN: "I decide, blind",
+    Mode.SECONDED: "I decide, Gemini judges too",
+    Mode.BOTH: "Gemini decides, I vote too",
+    Mode.ALONE: "Gemini alone",
+}
 WAYS = {
     Mode.HUMAN: "you vote without knowing who is who. **Your votes decide.**",
+    Mode.SECONDED: "you vote without knowing who is who, and Gemini judges each pair in both orders. **Your votes "
+    "decide**; Gemini's verdicts are held against them.",
     Mode.BOTH: "Gemini judges each pair in both orders, and you vote without knowing who is who. **Gemini's verdicts "
     "decide**; yours are held against them.",
     Mode.ALONE: "Gemini judges each pair in both orders. **Its verdicts decide.**",

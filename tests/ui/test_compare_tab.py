@@ -375,7 +375,7 @@ class TestStarting:
     ) -> None:
         for asked, kind, words in (
             ({"adapter": "../x"}, RequestError, rf"^No adapter named '\.\./x'\. There are: {adapter}\.$"),
-            ({"mode": "me"}, RequestError, r"^Who decides is one of human, both, alone, not 'me'\.$"),
+            ({"mode": "me"}, RequestError, r"^Who decides is one of human, seconded, both, alone, not 'me'\.$"),
             ({"temperature": float("nan")}, SettingError, "^Temperature must be a number from 0 to 2, not 'nan'"),
             ({"samples": 9}, SettingError, "^Draws of each prompt must be a whole number from 1 to 5, not '9'"),
             ({"temperature": 0, "samples": 2}, RequestError, "^At temperature 0 every draw is the same"),
