@@ -41,13 +41,14 @@ def _head(standing: Standing) -> str:
         f"Judge:      {plan.judge_model or 'none'}{', without a human vote' if plan.is_judge_only else ''}",
         f"Decides:    {primary}",
         f"Decoding:   temperature {decoding.temperature:g}, top p {decoding.top_p:g}, "
-        f"at most {decoding.max_new_tokens} tokens, seed {plan.seed}",
+        f"at most {decoding.max_new_tokens} tokens",
         f"Prompts:    {len(plan.prompts)}, drawn {plan.samples} times, and {plan.num_placebos} placebo pairs",
         f"Pairs:      {len(standing.items)}, of which {answered} answered and {len(standing.votes)} voted on",
         f"Sides:      sealed under SHA-256 {plan.commitment}",
     ]
     if standing.is_revealed:
-        lines.append(f"Nonce:      {standing.nonce.hex()}")
+        # Whoever has the seed can have the responses said again, and see who says them.
+        lines += [f"Seed:       {plan.seed}", f"Nonce:      {standing.nonce.hex()}"]
     if standing.judge_stopped:
         lines.append(f"The judge stopped: {standing.judge_stopped}")
     return "\n".join(lines)

@@ -22,9 +22,9 @@ class Talking:
 
 
 @contextlib.contextmanager
-def talking_page(context: BrowserContext) -> Iterator[Talking]:
+def talking_page(context: BrowserContext, client: FakeTalker | None = None) -> Iterator[Talking]:
     paths.ensure_home()
-    client, adapter = FakeTalker(), make_adapter()
+    client, adapter = client or FakeTalker(), make_adapter()
     url, demo = app.open_page(client, port=0)
     try:
         page = context.new_page()
