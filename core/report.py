@@ -97,8 +97,7 @@ def arm_sentence(arm: Arm) -> str:
 
 def sections(results: Results) -> list[Section]:
     """Everything else, under titles, in the order in which it is read; a section without a line is left out."""
-    arms = [arm for arm in (results.primary, results.human, results.judge) if arm is not None]
-    arms = list({arm.by: arm for arm in arms}.values())
+    arms = results.arms
     found: list[Section] = [(NOTHING, did_nothing(results))]
     found += [(f"How sure: {_name(arm)}", _doubt(arm)) for arm in arms]
     found += [

@@ -87,6 +87,12 @@ class Results:
         return self.human if self.plan.primary is Decider.HUMAN else self.judge
 
     @property
+    def arms(self) -> list[Arm]:
+        """Who gave verdicts, the one that decides first."""
+        found = [arm for arm in (self.primary, self.human, self.judge) if arm is not None]
+        return list({arm.by: arm for arm in found}.values())
+
+    @property
     def decisive_tally(self) -> Tally:
         """The primary decider's; where nobody decided, no prompt has a verdict."""
         return self.primary.tally if self.primary else Tally.of([Outcome.NO_VERDICT] * len(self.plan.prompts))

@@ -4,12 +4,13 @@ Pure, and made of numbers, fixed words and shapes: whatever a person, a file or 
 What a colour says, a word, a place or a shape says too.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
 from core.agreement import Agreement
 from core.export import Row
-from core.report import AGREED, FEW_IN_CATEGORY, WHO, Section
+from core.report import AGREED, FEW_IN_CATEGORY, NOTHING, WHO, Section
 from core.results import LIKE_LENGTH, Arm, Results
 from core.standing import Decider
 from core.stats import Interval, Outcome, Tally
@@ -28,28 +29,18 @@ SHAPES = {
     Outcome.FLIP: '<path d="M0-6 6 0 0 6-6 0Z"/>',
     Outcome.NO_VERDICT: '<path d="M-4-4 4 4M-4 4 4-4"/>',
 }
-SCATTER_WORDS = {
-    Outcome.WIN: "tuned won", Outcome.LOSS: "base won", Outcome.TIE: "tie", Outcome.FLIP: "flip",
-    Outcome.NO_VERDICT: "no verdict",
-}  # fmt: skip
 # The scatter's drawing, in its own units: a square, and room for its axes' words.
 SIDE, LEFT, TOP, BELOW = 300, 46, 10, 42
-# Ends of an axis that can be halved and read.
-NICE = (8, 16, 32, 64, 100, 200, 300, 400, 512, 600, 800, 1024, 1500, 2048, 3000, 4096)
+# An axis ends at a multiple of it, so that half of it can be read too.
+AXIS_STEP = 32
 PlotRow = tuple[str, Interval, int, str]
-
-
-def arms(results: Results) -> list[Arm]:
-    """Who gave verdicts, the one that decides first."""
-    found = [arm for arm in (results.primary, results.human, results.judge) if arm is not None]
-    return list({arm.by: arm for arm in found}.values())
 
 
 # --- outcomes -------------------------------------------------------------------------------------------
 
 
 def outcome_bars(results: Results) -> str:
-    return "".join(outcome_bar(arm.tally, _who(arm, results)) for arm in arms(results))
+    return "".join(outcome_bar(arm.tally, _who(arm, results)) for arm in results.arms)
 
 
 def outcome_bar(tally: Tally, who: str) -> str:
@@ -64,7 +55,7 @@ def outcome_bar(tally: Tally, who: str) -> str:
 
 
 def _who(arm: Arm, results: Results) -> str:
-    decides = len(arms(results)) > 1 and arm.by is results.plan.primary
+    decides = len(results.arms) > 1 and arm.by is results.plan.primary
     return WHO[arm.by] + (" (decides)" if decides else "")
 
 
@@ -75,7 +66,7 @@ def interval_plot(results: Results) -> str:
     return "".join(
         f'<div class="intervals"><b>{_who(arm, results)}</b>{_axis()}{"".join(map(_row, rate_rows(arm)))}'
         f"{''.join(map(_row, noise_rows(arm)))}</div>"
-        for arm in arms(results)
+        for arm in results.arms
     )
 
 
@@ -137,7 +128,7 @@ def length_scatter(results: Results) -> str:
     ]
     if not marks:
         return ""
-    end = _nice(max(max(base, tuned) for base, tuned, _ in marks))
+    end = AXIS_STEP * math.ceil(max(1, *(max(base, tuned) for base, tuned, _ in marks)) / AXIS_STEP)
     drawn = "".join(_mark(*mark, SIDE / end) for mark in marks)
     shorter = sum(tuned < base for base, tuned, _ in marks)
     said = f"Tuned is the shorter one in {shorter} of {count(len(marks), 'pair')}: those lie below the line."
@@ -150,16 +141,12 @@ def length_scatter(results: Results) -> str:
 
 def _mark(base: int, tuned: int, outcome: Outcome, scale: float) -> str:
     place = f"{LEFT + base * scale:.1f} {TOP + SIDE - tuned * scale:.1f}"
-    title = f"<title>base {base}, tuned {tuned} tokens: {SCATTER_WORDS[outcome]}</title>"
+    title = f"<title>base {base}, tuned {tuned} tokens: {PARTS[outcome]}</title>"
     return f'<g class="{outcome}" transform="translate({place})">{SHAPES[outcome]}{title}</g>'
 
 
 def _outcome(row: Row, by: Decider) -> Outcome:
     return Outcome((row.human_outcome if by is Decider.HUMAN else row.judge_outcome) or Outcome.NO_VERDICT)
-
-
-def _nice(most: int) -> int:
-    return next((end for end in NICE if end >= most), most)
 
 
 def _frame(end: int) -> str:
@@ -180,7 +167,7 @@ def _frame(end: int) -> str:
 def _legend(counts: Counter[Outcome]) -> str:
     entries = "".join(
         f'<li><svg viewBox="-8 -8 16 16" aria-hidden="true"><g class="{outcome}">{shape}</g></svg>'
-        f"{counts[outcome]} {SCATTER_WORDS[outcome]}</li>"
+        f"{counts[outcome]} {PARTS[outcome]}</li>"
         for outcome, shape in SHAPES.items()
         if counts[outcome]
     )
@@ -217,7 +204,6 @@ def agreement_table(agreement: Agreement) -> str:
     )
 
 
-def called_nothing(title: str, lines: Sequence[str]) -> str:
-    """The callout that nothing was learned."""
-    said = "".join(f"<p>{as_text(line)}</p>" for line in lines)
-    return f'<div class="nothing" role="note"><h3>{as_text(title)}</h3>{said}</div>' if lines else ""
+def called_nothing(lines: Sequence[str]) -> str:
+    """The callout that nothing was learned; empty where nothing says so."""
+    return f'<div class="nothing" role="note">{_block(NOTHING, lines, None)}</div>' if lines else ""

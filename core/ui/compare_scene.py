@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from core.compare import Card, Counts
 from core.results import Results
+from core.standing import Plan
 from core.ui.compare_worker import ComparisonWorker, Progress
 
 
@@ -19,19 +20,15 @@ class Scene:
     `failed`: why pairs lack a verdict of the judge, with how many each.
     """
 
+    plan: Plan
     counts: Counts
     name: str = ""
-    adapter: str = ""
-    base_model: str = ""
-    created_at: str = ""
     is_running: bool = False
     is_stopping: bool = False
     progress: Progress | None = None
-    has_judge: bool = False
     can_go_on: bool = False
     can_undo: bool = False
     can_end: bool = False
-    commitment: str = ""
     card: Card | None = None
     results: Results | None = None
     failed: Mapping[str, int] = field(default_factory=dict)
@@ -57,19 +54,15 @@ def look(worker: ComparisonWorker) -> Scene | None:
     is_over = results is not None and (results.is_early or bool(comparison.judge_stopped))
     waiting = comparison.pending()
     return Scene(
+        plan=plan,
         counts=counts,
         name=comparison.path.stem,
-        adapter=plan.adapter,
-        base_model=plan.base_model,
-        created_at=plan.created_at,
         is_running=is_running,
         is_stopping=worker.is_stopping,
         progress=worker.progress if is_running else None,
-        has_judge=bool(plan.judge_model),
         can_go_on=is_lacking and not is_running and not is_over,
         can_undo=counts.voted > 0 and results is None,
         can_end=counts.answered > 0 and results is None and not is_running,
-        commitment=plan.commitment,
         card=comparison.card(waiting[0]) if waiting else None,
         results=results,
         failed={} if is_running else comparison.failed(),

@@ -156,9 +156,9 @@ def margin_words(margin: Mapping[str, Any]) -> str:
 
 def title(scene: Scene) -> str:
     """Which comparison it is, in Markdown; who is who stays open."""
-    began = datetime.fromisoformat(scene.created_at).strftime("%d %b %H:%M")
-    base, pairs = as_text(scene.base_model), count(scene.counts.total, "pair")
-    return f"### {as_text(scene.adapter)} against base\n{base} · {pairs} · begun {began}"
+    began = datetime.fromisoformat(scene.plan.created_at).strftime("%d %b %H:%M")
+    base, pairs = as_text(scene.plan.base_model), count(scene.counts.total, "pair")
+    return f"### {as_text(scene.plan.adapter)} against base\n{base} · {pairs} · begun {began}"
 
 
 def bar(share: float) -> str:
@@ -189,7 +189,7 @@ def going(progress: Progress) -> str:
 
 def _halted(scene: Scene) -> str:
     counts = scene.counts
-    judged = f" and {counts.judged} judged" if scene.has_judge else ""
+    judged = f" and {counts.judged} judged" if scene.plan.judge_model else ""
     return (
         f"**Not finished:** {counts.answered} of {count(counts.total, 'pair')} answered{judged}. "
         "Go on picks it up there and asks nothing twice."

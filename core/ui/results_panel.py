@@ -128,11 +128,10 @@ class ResultsPanel:
             return [False, "", "", "", "", "", "", [], "", None, None, None, False, False, "", ""]
         results = scene.results
         told = dict(sections(results))
-        nothing = told.pop(NOTHING, [])
         # What may still change in it, should the judge be asked again.
         files = (scene.name, scene.counts, tuple(scene.failed.items()))
         return [
-            True, f"## {as_text(headline(results))}", plots.called_nothing(NOTHING, nothing),
+            True, f"## {as_text(headline(results))}", plots.called_nothing(told.pop(NOTHING, [])),
             plots.outcome_bars(results), plots.interval_plot(results), plots.length_scatter(results),
             plots.blocks(_unsaid(told, results), results.agreement), views.table(results.rows),
             views.seal_sentence(results.plan.commitment, results.nonce), files, files, scene.name,

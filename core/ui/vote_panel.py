@@ -68,7 +68,7 @@ class VotePanel:
         card, counts = scene.card, scene.counts
         return [
             True, (_label(card, counts.total), card.prompt), card.response_a, card.response_b, card.item_id,
-            scene.can_undo, views.voted_sentence(counts.voted, counts.total, scene.commitment),
+            scene.can_undo, views.voted_sentence(counts.voted, counts.total, scene.plan.commitment),
         ]  # fmt: skip
 
     def vote(self, label: str, item_id: str) -> None:

@@ -152,7 +152,7 @@ class TestBlindness:
         text = json.dumps(sent, default=str)
         for telling in ("own-1", "clearer", "sat on", str(DRIFT), "nonce"):
             assert telling not in text
-        assert "`" + seen(tab).commitment + "`" in sent["vote-count"]
+        assert "`" + seen(tab).plan.commitment + "`" in sent["vote-count"]
 
     @pytest.mark.filterwarnings("ignore:<strong>")
     def test_a_row_cannot_be_opened_and_nothing_exported_before_all_is_revealed(
@@ -302,7 +302,7 @@ class TestTheWholeWay:
         tab.setup.start(adapter, Mode.HUMAN, table, (), placebo_share=0.5)
         tab.worker.join(SECONDS)
         vote(tab, *[3] * 15)
-        assert "<h3>Your fine-tune did nothing</h3>" in shown(tab, adapter)["result-nothing"]["value"]
+        assert "<h4>Your fine-tune did nothing</h4>" in shown(tab, adapter)["result-nothing"]["value"]
 
 
 class TestStarting:

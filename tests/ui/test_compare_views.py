@@ -16,6 +16,7 @@ from core.prompts import Prompt
 from core.report import AGREED
 from core.results import Results
 from core.settings import Decoding
+from core.standing import Decider, Plan
 from core.stats import Outcome, Tally
 from core.ui import compare_plots as plots
 from core.ui import compare_views as views
@@ -33,7 +34,10 @@ ROW = Row(
     adapter="dpo-1122-1405", judge_model="gemini-3.8-flash", base_tokens=2, tuned_tokens=None, seed=42,
     created_at="2026-11-22T14:05:00+01:00",
 )  # fmt: skip
-SCENE = Scene(Counts(2, 0, 0, 5), adapter="dpo-1", base_model="smollm2", created_at="2026-11-22T14:05:00+01:00")
+PLAN = Plan(
+    "dpo-1", "", "smollm2", "", (), Decoding(), 42, 1, 0, Decider.HUMAN, False, 0, (), "2026-11-22T14:05:00+01:00", "",
+)  # fmt: skip
+SCENE = Scene(PLAN, Counts(2, 0, 0, 5))
 HOSTILE = "<img src=x onerror=alert(1)> ![x](http://evil/a.png)"
 
 
@@ -119,7 +123,7 @@ class TestWhileItGoesOn:
         assert views.standing_sentence(stopped).count("No key") == 1
 
     def test_a_comparison_has_a_title_that_tells_it_from_others(self):
-        began = datetime.fromisoformat(SCENE.created_at).strftime("%d %b %H:%M")
+        began = datetime.fromisoformat(PLAN.created_at).strftime("%d %b %H:%M")
         assert views.title(SCENE) == f"### dpo-1 against base\nsmollm2 · 5 pairs · begun {began}"
 
     def test_a_bar_stays_within_its_box(self):
@@ -181,7 +185,7 @@ class TestPictures:
     def test_a_pair_is_a_mark_by_its_lengths_whose_shape_says_its_outcome(self, results: Results):
         scatter = plots.length_scatter(results)
         assert scatter.count('<g class="win" transform=') == 12
-        assert "base 5, tuned 9 tokens: tuned won" in scatter
+        assert "base 5, tuned 9 tokens: won" in scatter
         assert "Tuned is the shorter one in 0 of 12 pairs" in scatter
         assert len(set(plots.SHAPES.values())) == len(Outcome)
 
@@ -199,7 +203,7 @@ class TestPictures:
     def test_no_text_of_others_becomes_a_tag(self, results: Results):
         pictures = [
             plots.interval_plot(results), plots.length_scatter(results), plots.outcome_bars(results),
-            plots.blocks([(HOSTILE, [HOSTILE])], None), plots.called_nothing(HOSTILE, [HOSTILE]),
+            plots.blocks([(HOSTILE, [HOSTILE])], None), plots.called_nothing([HOSTILE]),
         ]  # fmt: skip
         for html in pictures:
             assert html
