@@ -12,6 +12,7 @@ from core import (
     adapters,
     generate,
     inspection,
+    locks,
     paths,
     run_progress,
     run_request,
@@ -40,12 +41,11 @@ RESUME = "Resume it with: python playground.py train --run {} --resume"
 
 
 def train(asked: argparse.Namespace) -> Result:
-    name, resident = _resumed(asked) if asked.resume else _started(asked)
-    control = run_progress.Control()
-    teller = _Teller(name)
-    control.serve = teller.tick
-    with _interrupts(control):
-        run = runner.execute(resident, name, control, is_resumed=asked.resume)
+    with locks.training():
+        name, resident = _resumed(asked) if asked.resume else _started(asked)
+        control = run_progress.Control(serve=_Teller(name).tick)
+        with _interrupts(control):
+            run = runner.execute(resident, name, control, is_resumed=asked.resume)
     if run.status is RunStatus.FAILED:
         raise PlaygroundError(run.reason)
     if run.status in (RunStatus.STOPPED, RunStatus.INTERRUPTED):
@@ -67,8 +67,10 @@ def _started(asked: argparse.Namespace) -> tuple[str, ResidentModel]:
 def _check(request: RunRequest) -> None:
     """Whatever can be seen to be wrong before a base is fetched and loaded; RequestError as a sentence."""
     Settings.of(parse_method(request.method), Size.LARGE, request.settings)
-    if not request.config:
-        sources.check(request.dataset)
+    source = run_request.resolve_source(request)
+    sources.check(source)
+    if not sources.is_on_hub(source):
+        run_request.read_data(source, request)
     if request.run and paths.run_dir(request.run).exists():
         raise RequestError(runs.TAKEN.format(request.run))
     if request.from_adapter:
@@ -102,6 +104,8 @@ def _check_unchanged(asked: argparse.Namespace) -> None:
 def read_request(asked: argparse.Namespace) -> RunRequest:
     """Flags over the configuration, or over the recipe; RequestError where both say too little."""
     given = {name: value for name in TRAINING if (value := getattr(asked, name)) is not None}
+    if asked.recipe and asked.config:
+        raise RequestError("Give --recipe or --config, not both: each is a whole run of its own.")
     if asked.recipe:
         request = RECIPES[asked.recipe].request
     elif asked.config:

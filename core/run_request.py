@@ -16,7 +16,7 @@ from core.loader import ResidentModel
 from core.preferences import PreferenceData
 from core.runs import Run
 from core.settings import DATA, MIN_USABLE_ROWS, Method, Settings, parse_method, size_of
-from core.token_rows import TokenPair
+from core.token_rows import TokenPair, tokenise
 
 DATA_FILE = "data.jsonl"
 STARTER_DATA = "starter"
@@ -31,6 +31,7 @@ def prepare(resident: ResidentModel, request: RunRequest, token: str = "") -> Ru
     method, settings = read_settings(resident, request)
     source = resolve_source(request)
     data = read_data(source, request, token)
+    check_usable(resident, data, settings)
     if request.from_adapter:
         resident.attach(request.from_adapter)
     run = runs.create(method, request.run, base=resident.name, dataset=request.dataset)
@@ -120,6 +121,16 @@ def num_trainable(resident: ResidentModel, settings: Settings) -> int:
     """Parameters of a LoRA of this rank on the chosen layers: rank times (in + out) each."""
     shapes = resident.lora_shapes(settings.target_modules)
     return settings.lora_rank * sum(rows + columns for rows, columns in shapes)
+
+
+def check_usable(resident: ResidentModel, data: PreferenceData, settings: Settings) -> None:
+    """DataError unless enough pairs can be trained on; no more are looked at than it takes to see that."""
+    rows: list[TokenPair] = []
+    for pair in data.train:
+        rows += tokenise(resident.template, [pair], settings.max_length)[0]
+        if len(rows) >= MIN_USABLE_ROWS:
+            return
+    check_enough(rows, settings)
 
 
 def check_enough(rows: Sequence[TokenPair], settings: Settings) -> None:

@@ -22,7 +22,7 @@ from core.evaluate import PairLogps
 from core.loader import BASE, ResidentModel
 from core.preferences import PreferenceData
 from core.run_progress import Control, Reporter
-from core.run_request import DATA_FILE, check_enough
+from core.run_request import DATA_FILE
 from core.runs import Phase, Run, RunStatus
 from core.settings import Method, Settings, parse_method, size_of
 from core.token_rows import TokenPair, tokenise
@@ -154,7 +154,6 @@ def _tokenise(
     held_rows, held_counts = tokenise(
         resident.template, data.held_out, length, lambda done: reporter.done(num_train + done)
     )
-    check_enough(train_rows, work.settings)
     left_out = {k: v for k, v in {**data.left_out_counts(), **dict(counts + held_counts)}.items() if v}
     return train_rows, held_rows, left_out
 

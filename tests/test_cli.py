@@ -170,7 +170,10 @@ def test_ctrl_c_finishes_the_step_says_how_to_go_on_and_resume_does(home, tiny_m
         assert process.poll() is None, process.communicate()[1]
         tick.wait(0.02)
     code, _, err = run_main("train", "--run", "cut", "--resume")
-    assert (code, err) == (2, "The run 'cut' is running already.\n")
+    assert (code, err) == (2, "The run 'cut' is going on in another process. Wait until it is done.\n")
+    code, _, err = run_main(*flags, "--run", "beside")
+    assert (code, err) == (2, "The run 'cut' is going on in another process. Wait until it is done.\n")
+    assert not paths.run_dir("beside").exists()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=DEADLINE_S)
     stopped = json.loads(out.splitlines()[-1])
@@ -322,6 +325,7 @@ WRONG = [
     (["train", "--run", "gone", "--resume"], "No run named 'gone'."),
     (["train", "--run", "../up", "--resume"], "'../up' is not a usable name for a run"),
     (["train", "--config", "/no/such/run.yaml"], "/no/such/run.yaml is not a readable run.yaml"),
+    (["train", "--recipe", "seed", "--config", "run.yaml"], "Give --recipe or --config, not both"),
     (["train", "--recipe", "fast"], "invalid choice: 'fast'"),
     (["train", "--method", "sft", "--dataset", "/no/such/file.jsonl"], "There is no such file: '/no/such/file.jsonl'."),
     (["train", "--method", "sft", "--dataset", "starter", "--run", "a/b"], "'a/b' is not a usable name for a run"),
@@ -380,6 +384,21 @@ def test_a_wrong_value_is_refused_before_anything_is_made(trained, home, tiny_mo
     assert (code, result) == (2, None)
     assert words in err.strip().splitlines()[-1]
     assert {run.name for run in runs.list_runs()} == before
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    (b"\x1f\x8b broken", "is a damaged gzip file"),
+    (b"\xff\xfe{\x00}\x00", "is UTF-16 text"),
+    (b"", "holds no rows"),
+    (b'{"chosen": 1}\n', "gives 0 usable rows to train on"),
+])  # fmt: skip
+def test_data_that_cannot_be_used_is_refused_before_a_base_is_loaded(run_main, monkeypatch, tmp_path, content, words):
+    monkeypatch.setattr("core.headless.load", lambda _: pytest.fail("a base was loaded"))
+    file = tmp_path / "odd.jsonl"
+    file.write_bytes(content)
+    code, _, err = run_main("train", "--method", "dpo", "--dataset", str(file))
+    assert code == 2
+    assert words in err
 
 
 def test_a_finished_run_has_nothing_to_resume(trained, run_main):

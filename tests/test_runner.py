@@ -184,6 +184,16 @@ def test_what_cannot_run_is_refused_before_anything_is_made(resident, pairs_file
     assert runs.list_runs() == []
 
 
+def test_a_max_length_that_leaves_nothing_is_refused_before_anything_is_made(resident, pairs_file):
+    pairs_file.write_text(pairs_file.read_text().replace("Human:", f"Human:{' Think hard.' * 20}"))
+    with pytest.raises(DataError) as error:
+        run_request.prepare(resident, request(pairs_file, settings={"max_length": 32}))
+    assert str(error.value) == (
+        "0 rows can be trained on at a max length of 32, and 8 are needed. Raise max length, or take other data."
+    )
+    assert runs.list_runs() == []
+
+
 def test_a_run_goes_on_only_on_its_own_base_and_data(resident, tiny_mistral_dir, pairs_file):
     prepared = run_request.prepare(resident, request(pairs_file))
     with pytest.raises(ModelError, match="This run was started on"):
