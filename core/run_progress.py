@@ -37,6 +37,8 @@ class Reporter:
     written_at: float = 0.0
     phase_began: float = field(default_factory=time.monotonic)
     first_step: int = 0
+    trained_at: float = 0.0
+    peak: Callable[[], int] = lambda: 0
 
     def phase(self, phase: Phase, total: int = 0) -> None:
         self.phase_began = time.monotonic()
@@ -72,6 +74,12 @@ class Reporter:
         self.phase_began += time.monotonic() - began
         self._write(status=RunStatus.RUNNING)
 
+    def trained(self) -> None:
+        """Count the time since `trained_at` as training's."""
+        now = time.monotonic()
+        self.run = replace(self.run, train_s=self.run.train_s + now - self.trained_at)
+        self.trained_at = now
+
     def _write(self, **changes: Any) -> None:
-        self.run = runs.write(self.run, **changes)
+        self.run = runs.write(self.run, **changes, peak_memory_bytes=max(self.run.peak_memory_bytes, self.peak()))
         self.written_at = time.monotonic()

@@ -55,8 +55,10 @@ def execute(resident: ResidentModel, name: str, control: Control, is_resumed: bo
     try:
         with MemoryWatch(resident.device.kind) as memory, contextlib.ExitStack() as stack:
             stack.callback(resident.close_policy)
+            reporter.peak = lambda: memory.peak
             result = _run(resident, reporter, is_resumed)
-        reporter.run = replace(reporter.run, result={**result, "peak_memory_bytes": memory.peak})
+        peak = max(reporter.run.peak_memory_bytes, memory.peak)
+        reporter.run = replace(reporter.run, result={**result, "peak_memory_bytes": peak}, peak_memory_bytes=peak)
         status, reason = _ending(control)
     except Cancelled:
         status, reason = _ending(control)
@@ -104,11 +106,11 @@ def _run(resident: ResidentModel, reporter: Reporter, is_resumed: bool) -> dict[
     resume_from = _checkpoint(name, folder) if is_resumed else None
     if not is_resumed or resume_from is None:
         runs.cut_metrics(name, 0)
-    began = time.monotonic()
+    reporter.trained_at = time.monotonic()
     reference = _reference(resident, work, train_rows, reporter)
     resident.open_policy(work.settings, work.from_adapter)
     _train(resident, work, train_rows, reference, reporter, resume_from)
-    train_s = time.monotonic() - began
+    reporter.trained()
     reporter.phase(Phase.SAVING)
     adapters.write(resident.peft, folder / "adapter", _provenance(work, name), model_card(work, name))
     resident.close_policy()
@@ -120,7 +122,7 @@ def _run(resident: ResidentModel, reporter: Reporter, is_resumed: bool) -> dict[
             raise
     result = {
         "pairs": len(train_rows), "num_left_out": sum(left_out.values()), "left_out": left_out,
-        "train_s": round(train_s, 1), **_last_row(name),
+        "train_s": round(reporter.run.train_s, 1), **_last_row(name),
     }  # fmt: skip
     reporter.run = replace(reporter.run, result=result)
     if reporter.control.is_stopping:
@@ -199,6 +201,7 @@ def _train(
 
     def on_row(row: Mapping[str, Any]) -> None:
         runs.append_metrics(name, row)
+        reporter.trained()
         reporter.progress(phase_done=row["step"], step=row["step"])
 
     hooks = trainer.Hooks(reporter.serve, lambda: reporter.control.is_stopping, on_row, begin)

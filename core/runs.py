@@ -50,7 +50,10 @@ TAKEN = "There is a run named '{}' already. Take another name, or resume it."
 
 @dataclass(frozen=True)
 class Run:
-    """What `status.json` holds. Times are ISO 8601 with their offset, `eta_s` seconds."""
+    """What `status.json` holds. Times are ISO 8601 with their offset, `eta_s` seconds.
+
+    `train_s` and `peak_memory_bytes` are of all its parts, where it was resumed.
+    """
 
     name: str
     method: str = ""
@@ -69,6 +72,8 @@ class Run:
     pid: int = 0
     pid_started: float = 0.0
     note: str = ""
+    train_s: float = 0.0
+    peak_memory_bytes: int = 0
     result: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -105,8 +105,12 @@ def test_a_stopped_run_goes_on_to_the_same_bits_and_touches_no_other_adapter(res
     assert stopped.status is RunStatus.STOPPED
     assert 2 <= stopped.step < stopped.steps
     assert stopped.name in runs.list_adapters()
+    assert stopped.train_s > 0
+    runs.write(stopped, train_s=1000.0, peak_memory_bytes=10**15)
     resumed = runner.execute(resident, stopped.name, run_progress.Control(), is_resumed=True)
     assert resumed.status is RunStatus.FINISHED, resumed.reason
+    assert resumed.result["train_s"] > 1000
+    assert resumed.result["peak_memory_bytes"] == 10**15
     assert same(weights(resumed.name), before)
     assert [row["step"] for row in runs.read_metrics(resumed.name)] == list(range(1, resumed.steps + 1))
     resident.attach(whole.name)
