@@ -16,7 +16,7 @@ from core.settings import DATA, TRAINING, Method, Size, parse_method, size_of
 from core.sources import is_on_hub
 from core.ui import fields, views
 from core.ui.bases import Bases
-from core.ui.notices import shows_errors, title_of
+from core.ui.notices import sentence_of, shows_errors, title_of
 from core.ui.run_views import METHOD_NAMES, METHOD_NOTES, WONT_FIT, plan_words
 from core.ui.train_form import PARTS, SOURCE_NOTES, DataSource, TrainForm
 
@@ -209,6 +209,6 @@ def _disabled(reason: str) -> Any:
 
 
 def _refused(error: PlaygroundError) -> list[Any]:
-    sentence = str(error)
+    sentence = sentence_of(error)
     label = sentence.rstrip(".") if len(sentence) <= MAX_LABEL else title_of(error)
     return [f"**{title_of(error)}.** {views.as_text(sentence)}", _disabled(label)]

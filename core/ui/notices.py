@@ -7,6 +7,7 @@ surprise: the person gets an id, and the log gets the redacted details under it.
 import functools
 import inspect
 import logging
+import re
 import secrets
 import traceback
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import Any, ParamSpec
 
 import gradio as gr
 from gradio.blocks import BlockFunction
+from gradio.utils import get_upload_folder
 
 from core.errors import (
     AdapterError,
@@ -105,7 +107,7 @@ def _unreadable() -> gr.Error:
 def show(error: Exception) -> None:
     """One notice on the page; for a surprise also one entry in the log."""
     if isinstance(error, PlaygroundError):
-        warn(title_of(error), str(error))
+        warn(title_of(error), sentence_of(error))
     else:
         warn("Something unexpected happened", record(error))
 
@@ -113,6 +115,11 @@ def show(error: Exception) -> None:
 def warn(title: str, sentence: str) -> None:
     """A notice whose title stands in its text: the page's own title line is shared by several notices."""
     gr.Warning(f"<strong>{as_text(title)}</strong><br>{as_text(sentence)}", duration=NOTICE_S, title="Please look")
+
+
+def sentence_of(error: PlaygroundError) -> str:
+    """What it says, with an uploaded file's own name instead of the path that the server gave it."""
+    return re.sub(rf"{re.escape(get_upload_folder())}/[^/\s]+/", "", str(error))
 
 
 def title_of(error: PlaygroundError) -> str:

@@ -7,6 +7,7 @@ Pure: no gradio, no disk, no clock. Markdown in, Markdown out; whatever was type
 import datetime
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from core.client import RunPlan
@@ -97,7 +98,13 @@ def download_words(num_bytes: int, is_data_on_hub: bool) -> str:
 
 def run_title(run: Run) -> str:
     method = METHOD_NAMES.get(run.method, run.method)
-    return f"### {as_text(run.name)}\n{as_text(method)} on {as_text(run.dataset)} · base {as_text(run.base)}"
+    return f"### {as_text(run.name)}\n{as_text(method)} on {as_text(data_name(run.dataset))} · base {as_text(run.base)}"
+
+
+def data_name(dataset: str) -> str:
+    """The data as people call it: a file by its name, wherever it lies."""
+    path = PurePath(dataset)
+    return path.name if path.is_absolute() else dataset
 
 
 def run_line(run: Run) -> str:
@@ -283,7 +290,7 @@ def history_rows(runs: Sequence[Run]) -> list[list[str]]:
 
 def _history_row(run: Run) -> list[str]:
     return [
-        run.name, run.status.value, METHOD_NAMES.get(run.method, run.method), run.dataset, run.base,
+        run.name, run.status.value, METHOD_NAMES.get(run.method, run.method), data_name(run.dataset), run.base,
         f"{run.step} of {run.steps}" if run.steps else "", _accuracy_cell(run.result), _trait_cell(run.result),
         when(run.created_at),
     ]  # fmt: skip

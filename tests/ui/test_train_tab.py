@@ -293,3 +293,20 @@ def test_a_page_that_is_opened_during_a_run_shows_it(page, form):
     assert is_skip(page.train.land())
     train(page, form)
     assert page.train.land().selected == "run"
+
+
+def test_an_upload_goes_by_its_own_name(page, client, form, noticed, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    upload = tmp_path / "0a1b2c" / "my pairs.jsonl"
+    upload.parent.mkdir()
+    upload.touch()
+    client.refusal = DataError(f"{upload} is UTF-16 text.")
+    words, _ = page.train.configure.plan(**form | {"source": "File", "file": str(upload)})
+    assert "my pairs.jsonl is UTF-16 text." in words
+    page.train.start(**form | {"source": "File", "file": str(upload)})
+    assert "my pairs.jsonl is UTF-16 text." in noticed[0]
+    assert str(tmp_path) not in words + noticed[0]
+    client.refusal = None
+    train(page, form | {"source": "File", "file": str(upload)})
+    assert " on my pairs.jsonl · base " in shown(page)["run-title"]
+    assert str(tmp_path) not in str(shown(page)["history"])
