@@ -12,10 +12,11 @@ from core.redact import redact
 
 CAUSES = {
     0: "it was asked to",
-    -signal.SIGKILL: "the system killed it, most likely because memory ran out",
-    -signal.SIGSEGV: "it crashed (segmentation fault)",
-    -signal.SIGABRT: "it aborted",
+    -signal.SIGKILL: "it was killed (SIGKILL), likely for want of memory",
+    -signal.SIGSEGV: "it crashed (SIGSEGV)",
+    -signal.SIGABRT: "it aborted (SIGABRT)",
 }
+SIGNALS = {number.value: number.name for number in signal.Signals}
 MAX_LINE_CHARACTERS = 200
 
 
@@ -26,7 +27,7 @@ def cause(exit_code: int | None, log_start: int) -> str:
     if exit_code in CAUSES:
         return CAUSES[exit_code]
     if exit_code < 0:
-        return f"signal {-exit_code} ended it"
+        return f"{SIGNALS.get(-exit_code, f'signal {-exit_code}')} ended it"
     # A Python error: its last line is what it is about.
     said = _last_line(log_start)
     return f"exit code {exit_code}, {said}" if said else f"exit code {exit_code}"

@@ -511,7 +511,7 @@ def test_an_engine_killed_at_rest_is_replaced_and_whoever_waits_is_told(far):
         with pytest.raises(EngineDied):
             list(chunks)
     sentence = (
-        "The engine ended: the system killed it, most likely because memory ran out. "
+        "The engine ended: it was killed (SIGKILL), likely for want of memory. "
         "Runs are kept and can be resumed; what was being answered is lost."
     )
     assert [type(e) for e in told] == [EngineDied, EngineDied]
@@ -526,7 +526,7 @@ def test_an_engine_that_crashes_leaves_its_last_words_in_the_log(far):
     chunks = far.stream([Turn("base", ask("Go on"))], ENDLESS)
     next(chunks)
     os.kill(pid, signal.SIGSEGV)
-    with pytest.raises(EngineDied, match=r"The engine ended: it crashed \(segmentation fault\)."):
+    with pytest.raises(EngineDied, match=r"The engine ended: it crashed \(SIGSEGV\)."):
         list(chunks)
     again(far, pid)
     assert "Fatal Python error: Segmentation fault" in far.log_tail(2000)
@@ -542,7 +542,7 @@ def test_an_engine_killed_in_a_run_loses_nothing_but_time(far, pairs_file):
     again(far, pid)
     killed = runs.read_run(name)
     assert killed.status is RunStatus.INTERRUPTED
-    assert killed.reason.startswith("The engine ended: the system killed it, most likely because memory ran out.")
+    assert killed.reason.startswith("The engine ended: it was killed (SIGKILL), likely for want of memory.")
     assert far.state().run is None
     far.resume_run(name)
     assert ended(name).status is RunStatus.FINISHED
@@ -604,8 +604,10 @@ def test_an_import_error_in_the_log_is_the_reason(own_home):
             "Traceback (most recent call last):\n  ...\nImportError: cannot import name 'x' hf_abcdefghijklmnopqrst\n"
         )
     assert engine_end.cause(1, start) == "exit code 1, ImportError: cannot import name 'x' [redacted]"
-    assert engine_end.cause(-signal.SIGSEGV, start) == "it crashed (segmentation fault)"
-    assert engine_end.cause(-signal.SIGBUS, start) == f"signal {int(signal.SIGBUS)} ended it"
+    assert engine_end.cause(-signal.SIGSEGV, start) == "it crashed (SIGSEGV)"
+    assert engine_end.cause(-signal.SIGBUS, start) == "SIGBUS ended it"
+    assert engine_end.cause(-signal.SIGTERM, start) == "SIGTERM ended it"
+    assert engine_end.cause(-250, start) == "signal 250 ended it"
     engine_end.log_path().write_text("begun anew\n")
     assert engine_end.cause(1, start + 999) == "exit code 1, begun anew"
 
