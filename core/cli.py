@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="playground.py", description=DESCRIPTION, allow_abbrev=False)
     parser.set_defaults(command="app")
     _app_flags(parser)
-    commands = parser.add_subparsers(title="commands", parser_class=_Parser, metavar="")
+    commands = parser.add_subparsers(title="commands", parser_class=_Parser, metavar="COMMAND")
     for name, (words, flags) in FLAGS.items():
         command = commands.add_parser(name, help=words, description=words, allow_abbrev=False)
         command.set_defaults(command=name)

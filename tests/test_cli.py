@@ -320,7 +320,7 @@ WRONG = [
     (["train", "--method", "dpo"], "Say what to teach from: --dataset starter, a .jsonl file, or a Hub id."),
     (["train", "--methid", "dpo"], "--methid"),
     (["train", "--method", "ppo"], "invalid choice: 'ppo'"),
-    (["dance"], "invalid choice: 'dance'"),
+    (["dance"], "Argument COMMAND: invalid choice: 'dance'"),
     (["train", "--resume"], "--resume needs --run NAME: which run is to go on?"),
     (["train", "--run", "gone", "--resume"], "No run named 'gone'."),
     (["train", "--run", "../up", "--resume"], "'../up' is not a usable name for a run"),
