@@ -67,28 +67,26 @@ def read_file(path: Path) -> Iterator[Row | LeftOut]:
     Read as they are asked for, so the front of a large file costs no more than that of a small one.
     """
     if not path.name.lower().endswith(SUFFIXES):
-        raise DataError(
-            f"{path.name} is not one of {', '.join(SUFFIXES)}. Convert it to one JSON object a line (.jsonl)."
-        )
+        raise DataError(f"{path} is not one of {', '.join(SUFFIXES)}. Convert it to one JSON object a line (.jsonl).")
     try:
         with _open(path) as file:
             yield from _array(file, path) if _is_array(file, path) else _lines(file, path)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise DataError(f"{path.name} is a damaged gzip file ({error}). Fetch or compress it again.") from error
+        raise DataError(f"{path} is a damaged gzip file ({error}). Fetch or compress it again.") from error
     except OSError as error:
         raise DataError(
-            f"{path.name} cannot be read ({error.strerror or error}). Check the path and its permissions."
+            f"{path} cannot be read ({error.strerror or error}). Check the path and its permissions."
         ) from error
 
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[io.BufferedReader]:
     if not path.is_file():
-        raise DataError(f"{path.name} is not a file. Give a .jsonl file.")
+        raise DataError(f"{path} is not a file. Give a .jsonl file.")
     with path.open("rb") as raw:
         is_gzip = raw.peek(2).startswith(GZIP_MAGIC)
         if path.suffix.lower() == ".gz" and not is_gzip:
-            raise DataError(f"{path.name} is named .gz and is no gzip file. Rename it to .jsonl, or compress it again.")
+            raise DataError(f"{path} is named .gz and is no gzip file. Rename it to .jsonl, or compress it again.")
         if is_gzip:
             with gzip.GzipFile(fileobj=raw) as unpacked:
                 yield io.BufferedReader(unpacked)
@@ -99,9 +97,9 @@ def _open(path: Path) -> Iterator[io.BufferedReader]:
 def _is_array(file: io.BufferedReader, path: Path) -> bool:
     head = file.peek(4096)
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path.name} is UTF-16 text. {SAVE_AGAIN}")
+        raise DataError(f"{path} is UTF-16 text. {SAVE_AGAIN}")
     if head.startswith(LFS_POINTER):
-        raise DataError(f"{path.name} is a Git LFS pointer, not the data. Fetch the data with: git lfs pull")
+        raise DataError(f"{path} is a Git LFS pointer, not the data. Fetch the data with: git lfs pull")
     return head.removeprefix(BOM).lstrip().startswith(b"[")
 
 
@@ -113,22 +111,20 @@ def _lines(file: io.BufferedReader, path: Path) -> Iterator[Row | LeftOut]:
             return
         _check_bytes(line, path, offset)
         if len(line) > MAX_LINE_BYTES:
-            raise DataError(f"Line {number} of {path.name} is longer than {MAX_LINE_BYTES:,} bytes. {SAVE_AGAIN}")
+            raise DataError(f"Line {number} of {path} is longer than {MAX_LINE_BYTES:,} bytes. {SAVE_AGAIN}")
         offset += len(line)
         if offset > MAX_DATA_BYTES:
-            raise DataError(
-                f"{path.name} holds over {MAX_DATA_BYTES:,} bytes before the last row asked for. Ask for fewer."
-            )
+            raise DataError(f"{path} holds over {MAX_DATA_BYTES:,} bytes before the last row asked for. Ask for fewer.")
         text = line.removeprefix(BOM) if number == 1 else line
         if text.strip():
             yield _decode(number, text)
-    raise DataError(f"{path.name} has over {MAX_LINES:,} lines before the last row asked for. Ask for fewer.")
+    raise DataError(f"{path} has over {MAX_LINES:,} lines before the last row asked for. Ask for fewer.")
 
 
 def _check_bytes(data: bytes, path: Path, offset: int) -> None:
     nul = data.find(0)
     if nul >= 0:
-        raise DataError(f"{path.name} is not text: there is a NUL byte at offset {offset + nul}. {SAVE_AGAIN}")
+        raise DataError(f"{path} is not text: there is a NUL byte at offset {offset + nul}. {SAVE_AGAIN}")
 
 
 def _decode(number: int, line: bytes) -> Row | LeftOut:
@@ -153,11 +149,9 @@ def _without_repeats(items: list[tuple[str, Any]]) -> dict[str, Any]:
 def _array(file: io.BufferedReader, path: Path) -> Iterator[Row | LeftOut]:
     data = file.read(MAX_ARRAY_BYTES + 1)
     if len(data) > MAX_ARRAY_BYTES:
-        raise DataError(f"{path.name} is one JSON array of over {MAX_ARRAY_BYTES:,} bytes. {SAVE_AGAIN}")
+        raise DataError(f"{path} is one JSON array of over {MAX_ARRAY_BYTES:,} bytes. {SAVE_AGAIN}")
     _check_bytes(data, path, 0)
     whole = _decode(1, data.removeprefix(BOM))
     if isinstance(whole, LeftOut):
-        raise DataError(
-            f"{path.name} starts as a JSON array and is not one: {whole.reason} ({whole.detail}). {SAVE_AGAIN}"
-        )
+        raise DataError(f"{path} starts as a JSON array and is not one: {whole.reason} ({whole.detail}). {SAVE_AGAIN}")
     yield from (Row(number, value) for number, value in enumerate(whole.value, 1))

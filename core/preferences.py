@@ -66,7 +66,7 @@ def read(source: str, limit: int = 1000, held_out: int | None = None, token: str
         return read_snapshot(path)
     rows = read_rows(source, limit + (DATA["held_out"].default if held_out is None else held_out), token)
     if not rows:
-        raise DataError(f"'{_shown(source)}' holds no rows. {FORM}")
+        raise DataError(f"'{source}' holds no rows. {FORM}")
     data = _prepare(source, *_cut(rows, limit, held_out))
     if len(data.train) < MIN_USABLE_ROWS:
         raise DataError(_too_few(data))
@@ -124,17 +124,11 @@ def _pairs(rows: Rows, seen: set[tuple[Any, ...]], left_out: list[LeftOut]) -> I
         yield pair
 
 
-def _shown(source: str) -> str:
-    """A file by its own name: an upload lies in a folder that nobody knows."""
-    path = local_file(source)
-    return path.name if path else source
-
-
 def _too_few(data: PreferenceData) -> str:
     num_held_out = f", {len(data.held_out)} of them held out" if data.held_out else ""
     sentence = (
-        f"'{_shown(data.source)}' gives {len(data.train)} usable rows to train on, and at least {MIN_USABLE_ROWS} are "
-        f"needed: {data.num_rows} read{num_held_out}."
+        f"'{data.source}' gives {len(data.train)} usable rows to train on, and at least {MIN_USABLE_ROWS} are needed: "
+        f"{data.num_rows} read{num_held_out}."
     )
     if data.left_out:
         first = data.left_out[0]
