@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 from core import (
@@ -263,10 +262,9 @@ class Engine:
         return self.planner.plan(self.loaded(), request)
 
     def start_run(self, request: Request) -> None:
-        asked: RunRequest = request.args["request"]
-        model = asked.model or (runs.read_config(Path(asked.config)).get("model", "") if asked.config else "")
-        self._choose_base(request.number, model)
-        run = run_request.prepare(self.loaded(), asked, api_key("HUGGINGFACE_TOKEN"))
+        asked, data = run_request.check(request.args["request"], api_key("HUGGINGFACE_TOKEN"))
+        self._choose_base(request.number, asked.model)
+        run = run_request.prepare(self.loaded(), asked, data)
         self.send(request.number, EventKind.RESULT, run.name)
         self._execute(run.name, is_resumed=False)
 

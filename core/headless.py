@@ -18,7 +18,6 @@ from core import (
     run_request,
     runner,
     runs,
-    sources,
 )
 from core.client import Chunk, Response, RunRequest, Turn
 from core.errors import PlaygroundError, RequestError
@@ -28,7 +27,7 @@ from core.messages import Conversation, Message, Role, ask
 from core.recipes import RECIPES
 from core.redact import api_key
 from core.runs import Run, RunStatus
-from core.settings import DATA, TRAINING, Decoding, Settings, Size, parse_method
+from core.settings import DATA, TRAINING, Decoding
 from core.terminal import SAY_EVERY_S, Result, load, load_for, say
 
 # Libraries warn of their own future; a terminal is for what concerns the user.
@@ -58,23 +57,9 @@ def train(asked: argparse.Namespace) -> Result:
 
 
 def _started(asked: argparse.Namespace) -> tuple[str, ResidentModel]:
-    request = read_request(asked)
-    _check(request)
+    request, data = run_request.check(read_request(asked), api_key("HUGGINGFACE_TOKEN"))
     resident = load(request.model)
-    return run_request.prepare(resident, request, api_key("HUGGINGFACE_TOKEN")).name, resident
-
-
-def _check(request: RunRequest) -> None:
-    """Whatever can be seen to be wrong before a base is fetched and loaded; RequestError as a sentence."""
-    Settings.of(parse_method(request.method), Size.LARGE, request.settings)
-    source = run_request.resolve_source(request)
-    sources.check(source)
-    if not sources.is_on_hub(source):
-        run_request.read_data(source, request)
-    if request.run and paths.run_dir(request.run).exists():
-        raise RequestError(runs.TAKEN.format(request.run))
-    if request.from_adapter:
-        adapters.find(request.from_adapter)
+    return run_request.prepare(resident, request, data).name, resident
 
 
 def _resumed(asked: argparse.Namespace) -> tuple[str, ResidentModel]:

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from core import checkpoints, paths, preferences, runs
+from core import adapters, checkpoints, paths, preferences, runs
 from core.client import RunRequest
 from core.errors import DataError, RequestError
 from core.loader import ResidentModel
 from core.preferences import PreferenceData
 from core.runs import Run
-from core.settings import DATA, MIN_USABLE_ROWS, Method, Settings, parse_method, size_of
+from core.settings import DATA, MIN_USABLE_ROWS, Method, Settings, Size, parse_method, size_of
 from core.token_rows import TokenPair, tokenise
 
 DATA_FILE = "data.jsonl"
@@ -25,12 +25,20 @@ CHECKPOINT_BYTES_A_PARAMETER = 4 * 3 * (checkpoints.KEEP + 1)
 LIBRARIES = ("torch", "transformers", "trl", "peft")
 
 
-def prepare(resident: ResidentModel, request: RunRequest, token: str = "") -> Run:
-    """Check the request, read its data, and make the run's folder; RequestError, with nothing made, otherwise."""
+def check(request: RunRequest, token: str = "") -> tuple[RunRequest, PreferenceData]:
+    """What `prepare` needs; RequestError for all that can be seen to be wrong before a base is fetched and loaded."""
     request = with_config(request)
+    Settings.of(parse_method(request.method), Size.LARGE, request.settings)
+    if request.run and paths.run_dir(request.run).exists():
+        raise RequestError(runs.TAKEN.format(request.run))
+    if request.from_adapter:
+        adapters.verify(adapters.find(request.from_adapter))
+    return request, read_data(resolve_source(request), request, token)
+
+
+def prepare(resident: ResidentModel, request: RunRequest, data: PreferenceData) -> Run:
+    """Make the folder of a checked request's run; RequestError, with nothing made, where the base tells against it."""
     method, settings = read_settings(resident, request)
-    source = resolve_source(request)
-    data = read_data(source, request, token)
     check_usable(resident, data, settings)
     if request.from_adapter:
         resident.attach(request.from_adapter)

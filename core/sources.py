@@ -62,13 +62,6 @@ def is_on_hub(source: str) -> bool:
     return any(_hub_id(name) for name, _ in _parts(source))
 
 
-def check(source: str) -> None:
-    """DataError where a part of it names nothing that could be read; nothing is read or asked for."""
-    for name, _ in _parts(source):
-        if name != STARTER and not _exists(name) and not _hub_id(name):
-            raise DataError(NO_SUCH.format(name[:200]))
-
-
 def _parts(source: str) -> list[tuple[str, int | None]]:
     # A file's name may hold '+' and '@' too.
     whole = _part(source)

@@ -145,9 +145,8 @@ class Check:
 
         plan = Planner().plan(self.resident, request)
         began = time.perf_counter()
-        done = runner.execute(
-            self.resident, run_request.prepare(self.resident, request).name, run_progress.Control(serve=serve)
-        )
+        name = run_request.prepare(self.resident, *run_request.check(request)).name
+        done = runner.execute(self.resident, name, run_progress.Control(serve=serve))
         took = time.perf_counter() - began
         say, result = self.report.say, done.result
         say("status", f"{done.status} {done.reason}".strip())

@@ -131,7 +131,7 @@ def resident(tiny_model_dir: Path) -> ResidentModel:
 
 def prepared(resident: ResidentModel, pairs_file: Path, every: int = 2) -> tuple[str, Path]:
     asked = RunRequest("sft", str(pairs_file), held_out=0, settings={**FAST, "checkpoint_every": every})
-    name = run_request.prepare(resident, asked).name
+    name = run_request.prepare(resident, *run_request.check(asked)).name
     return name, paths.run_dir(name) / "checkpoints"
 
 

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -384,6 +385,16 @@ def test_a_wrong_value_is_refused_before_anything_is_made(trained, home, tiny_mo
     assert (code, result) == (2, None)
     assert words in err.strip().splitlines()[-1]
     assert {run.name for run in runs.list_runs()} == before
+
+
+def test_a_damaged_adapter_to_go_on_from_is_refused_before_a_base_is_loaded(run_main, monkeypatch):
+    monkeypatch.setattr("core.headless.load", lambda _: pytest.fail("a base was loaded"))
+    runs.adapter_dir("damaged").mkdir(parents=True)
+    (runs.adapter_dir("damaged") / "adapter_config.json").write_text("{")
+    code, _, err = run_main("train", "--method", "dpo", "--dataset", "starter", "--from-adapter", "damaged")
+    shutil.rmtree(paths.run_dir("damaged"))
+    assert code == 2
+    assert err.startswith("The adapter 'damaged' ")
 
 
 @pytest.mark.parametrize(("content", "words"), [

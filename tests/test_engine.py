@@ -367,6 +367,15 @@ def test_an_adapter_fetched_in_the_middle_of_a_run_changes_nothing_that_is_train
     assert same(quiet, busy)
 
 
+def test_wrong_data_is_refused_before_another_base_is_loaded_for_it(near, pairs_file, tiny_mistral_dir):
+    before = near.state().base
+    pairs_file.write_text("{}")
+    with pytest.raises(DataError, match="gives 0 usable rows"):
+        near.start_run(RunRequest("dpo", str(pairs_file), model=str(tiny_mistral_dir)))
+    assert near.state().base == before
+    assert runs.list_runs() == []
+
+
 def test_a_second_start_in_the_same_moment_is_refused(near, pairs_file):
     say(near)
     with ThreadPoolExecutor(2) as pool:

@@ -60,7 +60,9 @@ def mixed_file(folder: Path, longest: int = 60) -> Path:
 def test_the_plan_is_what_the_run_then_does(resident, tmp_path, method, changes, settings):
     asked = request(mixed_file(tmp_path), method=method, settings=settings, **changes)
     plan = Planner().plan(resident, asked)
-    done = runner.execute(resident, run_request.prepare(resident, asked).name, run_progress.Control())
+    done = runner.execute(
+        resident, run_request.prepare(resident, *run_request.check(asked)).name, run_progress.Control()
+    )
     assert done.status is RunStatus.FINISHED, done.reason
     assert (plan.pairs, plan.held_out, plan.steps) == (done.result["pairs"], done.result["held_out"], done.steps)
     assert {k: v for k, v in plan.left_out.items() if v} == done.result["left_out"]
@@ -92,7 +94,7 @@ def test_a_plan_refuses_what_the_run_would_refuse(resident, tmp_path, pairs_file
         with pytest.raises(kind) as planned:
             Planner().plan(resident, asked)
         with pytest.raises(kind) as started:
-            run_request.prepare(resident, asked)
+            run_request.prepare(resident, *run_request.check(asked))
         assert str(planned.value) == str(started.value)
 
 

@@ -33,7 +33,9 @@ def request(pairs_file: Path, method: str = "dpo", run: str = "", **changes) -> 
 
 
 def run(resident: ResidentModel, asked: RunRequest, control: run_progress.Control | None = None) -> runs.Run:
-    return runner.execute(resident, run_request.prepare(resident, asked).name, control or run_progress.Control())
+    return runner.execute(
+        resident, run_request.prepare(resident, *run_request.check(asked)).name, control or run_progress.Control()
+    )
 
 
 def weights(name: str) -> dict[str, torch.Tensor]:
@@ -181,17 +183,17 @@ def test_what_cannot_run_is_refused_before_anything_is_made(resident, pairs_file
         ({"run": "../up"}, RequestError, "'../up' is not a usable name for a run"),
     ]:
         with pytest.raises(kind, match=r".*") as error:
-            run_request.prepare(resident, request(pairs_file, **changes))
+            run_request.prepare(resident, *run_request.check(request(pairs_file, **changes)))
         assert words in str(error.value)
     with pytest.raises(DataError):
-        run_request.prepare(resident, dataclasses.replace(request(pairs_file), dataset=""))
+        run_request.check(dataclasses.replace(request(pairs_file), dataset=""))
     assert runs.list_runs() == []
 
 
 def test_a_max_length_that_leaves_nothing_is_refused_before_anything_is_made(resident, pairs_file):
     pairs_file.write_text(pairs_file.read_text().replace("Human:", f"Human:{' Think hard.' * 20}"))
     with pytest.raises(DataError) as error:
-        run_request.prepare(resident, request(pairs_file, settings={"max_length": 32}))
+        run_request.prepare(resident, *run_request.check(request(pairs_file, settings={"max_length": 32})))
     assert str(error.value) == (
         "0 rows can be trained on at a max length of 32, and 8 are needed. Raise max length, or take other data."
     )
@@ -199,7 +201,7 @@ def test_a_max_length_that_leaves_nothing_is_refused_before_anything_is_made(res
 
 
 def test_a_run_goes_on_only_on_its_own_base_and_data(resident, tiny_mistral_dir, pairs_file):
-    prepared = run_request.prepare(resident, request(pairs_file))
+    prepared = run_request.prepare(resident, *run_request.check(request(pairs_file)))
     with pytest.raises(ModelError, match="This run was started on"):
         runner.read_work(ResidentModel(tiny_mistral_dir, CPU), paths.run_dir(prepared.name))
     snapshot = paths.run_dir(prepared.name) / run_request.DATA_FILE
