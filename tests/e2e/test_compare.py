@@ -63,12 +63,18 @@ def turn(page: Page, slider: str, value: str) -> None:
     number.press("Enter")
 
 
+def keep_it_short(page: Page, place: str) -> None:
+    """Few words a response."""
+    page.locator(f"#{place}-sampling > button").click()
+    turn(page, f"{place}-max_new_tokens", "12")
+    page.locator(f"#{place}-sampling > button").click()
+
+
 def start(page: Page, adapter: str) -> None:
     """The quick set and few words a response: what is looked at here is the page."""
     open_compare(page, adapter)
     choose(page, "#compare-set", "Quick 5")
-    page.locator("#compare-sampling > button").click()
-    turn(page, "compare-max_new_tokens", "12")
+    keep_it_short(page, "compare")
     expect(page.locator("#compare-plan")).to_contain_text("1 pair is added, unmarked")
     page.locator("#compare-start").click()
     expect(page.locator("#vote-prompt")).to_contain_text(f"Pair 1 of {PAIRS} · ")
