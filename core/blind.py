@@ -7,7 +7,7 @@ import base64
 import hashlib
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
@@ -88,9 +88,13 @@ def _rank(nonce: bytes, what: str, pair: Pair) -> bytes:
 
 
 def commit(nonce: bytes, items: Sequence[Item]) -> str:
-    """SHA-256, in hex, over the nonce's hex, a newline, and the items as JSON with sorted keys."""
-    text = nonce.hex() + "\n" + json.dumps([asdict(item) for item in items], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """SHA-256, in hex, over the nonce's hex, a newline, and `as_line` of the items."""
+    return hashlib.sha256(f"{nonce.hex()}\n{as_line(items)}".encode()).hexdigest()
+
+
+def as_line(items: Iterable[Item]) -> str:
+    """The items as one line of JSON with sorted keys."""
+    return json.dumps([asdict(item) for item in items], sort_keys=True)
 
 
 def seal(nonce: bytes) -> str:

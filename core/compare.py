@@ -8,9 +8,10 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from core.blind import HumanVerdict, Item, Side, commit, deal, draw_nonce, seal
 from core.compare_run import Answerer, Drifter, Progress, Work
@@ -22,12 +23,14 @@ from core.paths import logs_dir
 from core.prompt_sets import digest, trained_on
 from core.prompts import Prompt, check_prompts
 from core.results import Results
-from core.runs import adapter_dir
+from core.runs import adapter_dir, read_run
 from core.settings import Decoding
 from core.standing import Decider, Plan, Standing
+from core.stats import Outcome
 from core.vote_pairs import Decided
 
 STEM = "model_comparison"
+HELD_OUT = ("held_out", "base_k", "tuned_k", "mcnemar_p", "margin")
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Comparison:
             primary, is_judge_only, _count_earlier(checked), tuple(trained_on(adapter, checked)),
             now.isoformat(timespec="seconds"),
             commit(nonce, deal(nonce, [prompt.id for prompt in checked], samples, num_placebos)),
+            _held_out(adapter),
         )  # fmt: skip
         comparison = cls(Journal.create(logs_dir(), f"{STEM}_{now:%Y%m%d_%H%M%S}"))
         comparison._ledger.add_alone("start", **plan.as_record(), digest=digest(checked))
@@ -99,6 +103,8 @@ class Comparison:
         standing = comparison._ledger.read()
         if standing.plan is None or not standing.items:
             raise RequestError(f"{path} is no comparison's journal of this version, or its beginning is damaged.")
+        if standing.is_seal_broken:
+            raise RequestError(f"The seal of {path} is broken: its sides are not those that were committed to.")
         return comparison
 
     @classmethod
@@ -143,6 +149,9 @@ class Comparison:
         prompt = standing.prompts[item.prompt_id]
         texts = (standing.answer_on(item.id, side).text for side in Side)
         return Card(item.id, list(standing.items).index(item.id) + 1, prompt.category, prompt.prompt, *texts)
+
+    def is_voted(self, item_id: object) -> bool:
+        return item_id in self._ledger.read().votes
 
     def pending(self) -> list[str]:
         """The ids of the items that wait for a vote, both responses being there."""
@@ -192,7 +201,7 @@ class Comparison:
         """Show the result as it stands, labelled so; what has no verdict yet counts as not covered."""
         with self._ledger.alone() as standing:
             if not standing.is_revealed:
-                self._ledger.reveal(standing, is_early=not standing.is_done())
+                self._ledger.reveal(standing, is_early=not standing.is_primary_done())
         self._ledger.write_log()
 
     def retry(self, reason: str) -> None:
@@ -212,8 +221,11 @@ class Comparison:
         for item in standing.real_items() if standing.is_revealed else ():
             base, tuned = (standing.text(item.id, who) for who in (BASE, TUNED))
             prompt, outcome = standing.prompts[item.prompt_id], standing.outcome(item.id, by)
-            found.append(Decided.of(prompt, base, tuned, outcome, by.value, self.path.stem))
-        return [decided for decided in found if decided is not None]
+            decided = Decided.of(prompt, base, tuned, outcome, by.value, self.path.stem)
+            if decided is not None:
+                chosen = standing.answers[item.id][TUNED if outcome is Outcome.WIN else BASE]
+                found.append(replace(decided, is_chosen_cut=chosen.is_cut))
+        return found
 
     def check_unchanged(self) -> None:
         """AdapterError where the adapter of this name is no longer the one that was compared."""
@@ -249,6 +261,14 @@ def adapter_seal(adapter: str) -> str:
     with contextlib.suppress(OSError, PlaygroundError):
         return hashlib.sha256((adapter_dir(adapter) / "manifest.json").read_bytes()).hexdigest()
     return ""
+
+
+def _held_out(adapter: str) -> dict[str, Any]:
+    """What the adapter's run measured on its held-out pairs; nothing where its run is gone or held none out."""
+    with contextlib.suppress(PlaygroundError):
+        result = read_run(adapter).result
+        return {name: result[name] for name in HELD_OUT if name in result}
+    return {}
 
 
 def _count_earlier(prompts: Sequence[Prompt]) -> int:

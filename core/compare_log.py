@@ -3,7 +3,7 @@
 Until all is revealed it holds nothing that tells the contenders apart.
 """
 
-from core.blind import Item, Side
+from core.blind import Item, Side, as_line
 from core.export import Row
 from core.judge import BASE, TUNED
 from core.report import headline, sections
@@ -25,7 +25,12 @@ def write_log(standing: Standing) -> str:
     parts += [_entry(number, standing, item, _verdicts(row)) for number, (item, row) in enumerate(rows, start=1)]
     if standing.placebos():
         parts.append("The placebo pairs: base on both sides, outside every figure above but the noise floor")
-        parts += [_entry(number, standing, item, "") for number, item in enumerate(standing.placebos(), start=1)]
+        parts += [
+            _entry(number, standing, item, _placebo_verdicts(standing, item))
+            for number, item in enumerate(standing.placebos(), start=1)
+        ]
+    sealed = "What was sealed: the SHA-256 above is over the nonce, a newline, and the line below"
+    parts.append(f"{RULE}\n{sealed}\n\n{as_line(standing.items.values())}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -42,7 +47,7 @@ def _head(standing: Standing) -> str:
         f"Decides:    {primary}",
         f"Decoding:   temperature {decoding.temperature:g}, top p {decoding.top_p:g}, "
         f"at most {decoding.max_new_tokens} tokens",
-        f"Prompts:    {len(plan.prompts)}, drawn {plan.samples} times, and {plan.num_placebos} placebo pairs",
+        f"Prompts:    {len(plan.prompts)}, draws of each: {plan.samples}, placebo pairs: {plan.num_placebos}",
         f"Pairs:      {len(standing.items)}, of which {answered} answered and {len(standing.votes)} voted on",
         f"Sides:      sealed under SHA-256 {plan.commitment}",
     ]
@@ -66,7 +71,7 @@ def _entry(number: int, standing: Standing, item: Item, verdicts: str) -> str:
     said = [f"{RULE}\n{number}. {prompt.category}{name}", prompt.prompt]
     said += [_response(standing, item, side) for side in Side] if standing.is_answered(item.id) else ["(not answered)"]
     vote = standing.votes.get(item.id)
-    said.append(verdicts or (f"Vote: {vote}" if vote else "(no vote)"))
+    said.append(verdicts or (f"Vote: {vote}" if vote else "(no verdict yet)"))
     return "\n\n".join(said)
 
 
@@ -77,6 +82,18 @@ def _verdicts(row: Row) -> str:
         lines.append(f"Judge, {orders}. For tuned: {row.judge_outcome}.")
     if row.judge_reason:
         lines.append(row.judge_reason)
+    return "\n".join(lines)
+
+
+def _placebo_verdicts(standing: Standing, item: Item) -> str:
+    """What was said of base against base: the judge's `tuned` is base's second draw."""
+    vote = standing.votes.get(item.id)
+    lines = [f"Vote: {vote}"] if vote else []
+    if standing.started.judge_model:
+        judged = standing.judge_result(item.id)
+        names = {BASE: "first draw", TUNED: "second draw"}
+        orders = [names.get(order, order) for order in (judged.order_1, judged.order_2)]
+        lines.append(f"Judge, first draw shown first: {orders[0]}; second draw shown first: {orders[1]}.")
     return "\n".join(lines)
 
 

@@ -15,7 +15,9 @@ from core.paths import writing
 
 BOM = "\ufeff"
 # Spreadsheets take these for a formula, some of them after blanks, or in full width.
-FORMULA = re.compile(r"[\s\ufeff\u200b\x00]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n\x00']")
+FORMULA = re.compile(
+    r"[\s\x00\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n\x00']"
+)
 # What CSV readers cut at or choke on even inside quotes.
 FRAGILE = re.compile("[\r\x00\ud800-\udfff]")
 ESCAPED = re.compile(r"\\(?:\\|u([0-9a-f]{4}))")

@@ -93,7 +93,9 @@ def hold_against_base(
         comparison.run(answer, judge, on_progress=lambda phase, n, total: say(f"{phase} {n}/{total}"), drift=drift)
     except JudgeError as error:
         say(str(error))
-        comparison.end_early()
+        # A vote that is still going on is the person's to end.
+        if comparison.plan.is_judge_only:
+            comparison.end_early()
     return _reported(comparison, csv)
 
 
@@ -102,8 +104,12 @@ def _reported(comparison: Comparison, csv: Path | None) -> dict[str, Any]:
     results = comparison.results()
     if results is None:
         raise RequestError(
-            f"The comparison in {comparison.path.name} is not finished. Go on with it: python playground.py compare "
-            f"--resume {comparison.path}, or vote on it in the app, under Compare."
+            f"The comparison in {comparison.path.name} is not finished. "
+            + (
+                "Go on with it: python playground.py compare --resume " + str(comparison.path) + "."
+                if comparison.plan.is_judge_only
+                else "Its votes are given in the app, under Compare."
+            )
         )
     tally = results.decisive_tally
     csv = csv or comparison.path.with_suffix(".csv")

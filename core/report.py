@@ -3,8 +3,8 @@
 The page and the log say the same sentences. Plain text: ids and reasons in it came from elsewhere.
 """
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from core.agreement import Agreement
 from core.diagnostics import CUT
@@ -29,7 +29,7 @@ from core.stats import (
 
 WHO: Final = {Decider.HUMAN: "You", Decider.JUDGE: "Gemini"}
 # Under this many verdicts an agreement, a category or a placebo share says next to nothing.
-FEW_AGREED, FEW_IN_CATEGORY, FEW_PLACEBOS = 20, 10, 5
+FEW_AGREED, FEW_IN_CATEGORY, FEW_PLACEBOS, FEW_DECIDED = 20, 10, 5, 10
 MAX_QUOTE_CHARACTERS = 240
 TRIES = 10
 
@@ -60,7 +60,10 @@ def promise(num_prompts: int, samples: int, num_placebos: int, judge_model: str,
         said += f" Each is drawn {samples} times and averaged."
     if num_placebos:
         pairs = "1 pair is" if num_placebos == 1 else f"{num_placebos} pairs are"
-        said += f" {pairs} added, unmarked, in which both sides are base: the noise that the result is read against."
+        said += (
+            f" {pairs} added in which both sides are base: the noise that the result is read against. A prompt that "
+            "comes once more has such a pair, and nothing says which."
+        )
     if judge_model:
         said += f" {cost(judge_model, 2 * (num_prompts * samples + num_placebos), response_tokens).sentence}."
     return said
@@ -72,6 +75,26 @@ def trained_sentence(adapter: str, prompt_ids: Sequence[str]) -> str:
         f"{_count(len(prompt_ids), 'prompt')} of these are in the data that {adapter} was trained on, so this says "
         f"little of prompts that it has never seen: {', '.join(prompt_ids[:8])}."
     )
+
+
+def held_out_lines(figures: Mapping[str, Any]) -> list[str]:
+    """What a run measured on its held-out pairs, from its result; empty where it held none out."""
+    n, margin = figures.get("held_out") or 0, figures.get("margin")
+    if not n:
+        return []
+    base, tuned = Interval.of(figures["base_k"], n), Interval.of(figures["tuned_k"], n)
+    lines = [
+        f"The chosen reply is the likelier one: tuned {_share(tuned)}, base {_share(base)} of {_count(n, 'pair')}; "
+        f"McNemar's exact test {_p(figures['mcnemar_p'])}."
+    ]
+    if margin:
+        mean = Mean(margin["n"], margin["mean"], margin["low"], margin["high"])
+        lines.append(
+            f"Tuned puts the chosen reply further above the rejected one than base does by {_mean(mean)} nats (natural "
+            f"logarithms of a probability): further on {margin['positive']}, less far on {margin['negative']} of "
+            f"{margin['n']}; exact sign test {_p(margin['p'])}."
+        )
+    return lines
 
 
 # --- after ----------------------------------------------------------------------------------------------
@@ -107,6 +130,7 @@ def sections(results: Results) -> list[Section]:
         (AGREED, _agreed(results)),
         ("Strengths and weaknesses, by Gemini", _strengths(results)),
         ("Without any judge", results.diagnostics.sentences()),
+        ("On held-out pairs, by the run; it decides nothing here", held_out_lines(results.plan.held_out)),
         ("How much this can be trusted", _trust(results)),
     ]
     return [(title, lines) for title, lines in found if lines]
@@ -156,9 +180,12 @@ def _doubt(arm: Arm) -> list[str]:
             f"base: {find(worst).value}, win rate {worst.win_rate:.2f}; all to tuned: {find(best).value}, "
             f"{best.win_rate:.2f}."
         )
-    needed = prompts_needed(t)
+    needed = prompts_needed(t) if t.wins + t.losses >= FEW_DECIDED else None
     if needed is not None and arm.finding not in (Finding.BETTER, Finding.WORSE):
-        lines.append(f"At the shares seen here, about {needed:,} prompts would show it in four tries of five.")
+        lines.append(
+            f"Were tuned truly {'better' if t.wins > t.losses else 'worse'} by the shares seen here, about {needed:,} "
+            "prompts would show it in four tries of five; the shares themselves are uncertain."
+        )
     return lines
 
 
@@ -180,7 +207,8 @@ def _subsets(results: Results, arm: Arm) -> list[str]:
     """The result on the pairs that length cannot have decided; the first only where something was cut at all."""
     cut = results.diagnostics.counts[CUT]
     limit = f"{results.plan.decoding.max_new_tokens} tokens"
-    lines = [f"{_name(arm)}, without the pairs that were cut at {limit}: {_short_tally(arm.uncut)}"]
+    left = _short_tally(arm.uncut) if arm.uncut.n else "none is left."
+    lines = [f"{_name(arm)}, without the pairs in which a response was cut at {limit}: {left}"]
     return (lines if cut.base or cut.tuned else []) + [
         f"{_name(arm)}, where the longer response has at most {LIKE_LENGTH:g} times the other's tokens (descriptive): "
         f"{_short_tally(arm.like_length)}"
@@ -223,10 +251,7 @@ def _strengths(results: Results) -> list[str]:
     if scores is None:
         return []
     known = {name: mean for name, mean in scores.differences.items() if mean.n}
-    lines = [
-        f"{name}: {_mean(mean)} points of 5, tuned minus base, over {_count(mean.n, 'prompt')}."
-        for name, mean in known.items()
-    ]
+    lines = [f"{name}: {_mean(mean)} points of 5, tuned minus base, {_over(mean)}." for name, mean in known.items()]
     lines += [f"Why it won, {_quote(quote)}" for quote in scores.won]
     lines += [f"Why it lost, {_quote(quote)}" for quote in scores.lost]
     if scores.num_manipulated:
@@ -240,6 +265,10 @@ def _trust(results: Results) -> list[str]:
     plan, lines = results.plan, []
     if results.is_early:
         lines.append("It was ended early. Whoever looks and stops when it suits finds more than there is.")
+    if results.num_asked_again:
+        lines.append(
+            f"Gemini was asked again {_count(results.num_asked_again, 'time')} after the result had been seen."
+        )
     if plan.num_earlier:
         lines.append(
             f"These prompts have been compared {_count(plan.num_earlier, 'time')} before. Of {TRIES} tries on nothing "
@@ -272,9 +301,19 @@ def _share(interval: Interval) -> str:
 
 
 def _mean(mean: Mean) -> str:
-    if mean.low is None or mean.high is None:
+    if mean.low is None or mean.high is None or _is_constant(mean):
         return f"{mean.mean:+.2f}"
     return f"{mean.mean:+.2f} ({mean.low:+.2f} to {mean.high:+.2f})"
+
+
+def _over(mean: Mean) -> str:
+    prompts = _count(mean.n, "prompt")
+    return f"the same on all of {prompts}" if _is_constant(mean) else f"over {prompts}"
+
+
+def _is_constant(mean: Mean) -> bool:
+    """An interval without a width says only that nothing varied."""
+    return mean.low is not None and mean.low == mean.high
 
 
 def _p(value: float) -> str:

@@ -12,7 +12,6 @@ from core.blind import HumanVerdict, Item
 from core.diagnostics import Diagnostics, PairText, diagnose
 from core.export import Row
 from core.judge import BASE, DIMENSIONS, TUNED, JudgeOutcome
-from core.prompts import Prompt
 from core.standing import Decider, Plan, Standing
 from core.stats import Finding, Interval, Mean, Outcome, Tally, average, find, mean_interval
 
@@ -69,11 +68,15 @@ class Scores:
 
 @dataclass(frozen=True)
 class Results:
-    """All of a revealed comparison. `human` is None where nobody voted, `judge` where nobody judged."""
+    """All of a revealed comparison. `human` is None where nobody voted, `judge` where nobody judged.
+
+    `cut`: which responses were cut, by their row's prompt id and base or tuned.
+    """
 
     plan: Plan
     nonce: str
     is_early: bool
+    num_asked_again: int
     human: Arm | None
     judge: Arm | None
     scores: Scores | None
@@ -81,6 +84,7 @@ class Results:
     share_a: Interval
     diagnostics: Diagnostics
     rows: tuple[Row, ...]
+    cut: frozenset[tuple[str, str]]
 
     @property
     def primary(self) -> Arm | None:
@@ -110,6 +114,7 @@ def assess(standing: Standing) -> Results:
         plan=plan,
         nonce=standing.nonce.hex(),
         is_early=standing.is_early,
+        num_asked_again=standing.num_asked_again,
         human=human,
         judge=judge,
         scores=_scores(standing, answered) if judge else None,
@@ -117,6 +122,12 @@ def assess(standing: Standing) -> Results:
         share_a=_share_a(standing),
         diagnostics=diagnose(texts, _twins(standing), standing.drift),
         rows=tuple(_row(standing, item) for item in real),
+        cut=frozenset(
+            (_row_id(item), who)
+            for item in answered
+            for who, answer in standing.answers[item.id].items()
+            if answer.is_cut
+        ),
     )
 
 
@@ -239,14 +250,18 @@ def _twins(standing: Standing) -> list[PairText]:
     return [_texts(standing, item) for item in standing.placebos() if standing.is_answered(item.id)]
 
 
+def _row_id(item: Item) -> str:
+    """From the second sample on, a prompt's id says which it is."""
+    return item.prompt_id if item.sample == 0 else f"{item.prompt_id}#{item.sample + 1}"
+
+
 def _row(standing: Standing, item: Item) -> Row:
-    """A real item's row; from the second sample on, its prompt's id says which it is."""
-    plan, prompt = standing.started, _prompt(standing, item)
+    plan, prompt = standing.started, standing.prompts[item.prompt_id]
     answers = standing.answers.get(item.id, {})
     base, tuned = answers.get(BASE), answers.get(TUNED)
     judged = standing.judge_result(item.id) if plan.judge_model or plan.is_judge_only else None
     return Row(
-        prompt_id=prompt.id if item.sample == 0 else f"{prompt.id}#{item.sample + 1}",
+        prompt_id=_row_id(item),
         category=prompt.category,
         prompt=prompt.prompt,
         base_response=base.text if base else "",
@@ -266,7 +281,3 @@ def _row(standing: Standing, item: Item) -> Row:
         seed=plan.seed,
         created_at=plan.created_at,
     )
-
-
-def _prompt(standing: Standing, item: Item) -> Prompt:
-    return standing.prompts[item.prompt_id]

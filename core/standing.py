@@ -4,12 +4,12 @@ Replayed from the records alone, in their order; knows nothing of files, the eng
 figure. Nothing of it says who is who until all is revealed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
-from core.blind import HumanVerdict, Item, Side, deal, human_outcome, unseal
+from core.blind import HumanVerdict, Item, Side, commit, deal, human_outcome, unseal
 from core.judge import BASE, FIRST_SHOWN, NO_VERDICT, TUNED, JudgeOutcome, Ruling, combine
 from core.prompts import Prompt
 from core.settings import Decoding
@@ -31,7 +31,8 @@ class Plan:
 
     `judge_model` is empty where nobody judges; `is_judge_only` where nobody votes. `primary` decides the headline.
     `num_earlier`: comparisons on the same prompts before this one. `trained_on`: ids of prompts that the adapter was
-    trained on. `adapter_seal` identifies the adapter's files.
+    trained on. `adapter_seal` identifies the adapter's files. `held_out`: what the adapter's run measured on its
+    held-out pairs.
     """
 
     adapter: str
@@ -49,6 +50,7 @@ class Plan:
     trained_on: tuple[str, ...]
     created_at: str
     commitment: str
+    held_out: Mapping[str, Any] = field(default_factory=dict)
 
     def as_record(self) -> dict[str, Any]:
         prompts = [prompt.as_record() for prompt in self.prompts]
@@ -56,7 +58,7 @@ class Plan:
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> "Plan":
-        values = {field.name: record[field.name] for field in fields(cls)}
+        values = {field.name: record[field.name] for field in fields(cls) if field.name in record}
         values["prompts"] = tuple(Prompt.of(prompt) for prompt in values["prompts"])
         values["decoding"] = Decoding(**values["decoding"])
         values["primary"] = Decider(values["primary"])
@@ -80,7 +82,8 @@ class Answer:
 class Standing:
     """Changed by `apply` only. By item id: `answers` (base's and tuned's), `rulings` (by order), `votes`.
 
-    `drift`: tuned's from base, nats a token, on as many of base's responses as it could be measured on.
+    `drift`: tuned's from base, nats a token, on as many of base's responses as it could be measured on. A broken seal:
+    the nonce, or what is dealt from it, is not what was committed to. `num_asked_again`: after the result was out.
     """
 
     plan: Plan | None = None
@@ -92,8 +95,10 @@ class Standing:
     drift: tuple[float, ...] = ()
     judge_stopped: str = ""
     judge_stop_reason: str = NOT_JUDGED
+    is_seal_broken: bool = False
     is_revealed: bool = False
     is_early: bool = False
+    num_asked_again: int = 0
 
     def apply(self, records: Iterable[dict[str, Any]]) -> None:
         """Take in records, oldest first; one that is damaged, or came too late to count, changes nothing."""
@@ -146,6 +151,11 @@ class Standing:
         is_judged = not plan.judge_model or all(map(self.is_judged, self.items))
         return is_voted and is_answered and (is_judged or bool(self.judge_stopped and plan.primary is Decider.HUMAN))
 
+    def is_primary_done(self) -> bool:
+        """Nothing more could come of whoever decides the headline."""
+        given = self.is_judged if self.started.primary is Decider.JUDGE else self.votes.__contains__
+        return all(map(given, self.items))
+
     def answer_on(self, item_id: str, side: Side) -> Answer:
         return self.answers[item_id][TUNED if self.items[item_id].tuned_side == side else BASE]
 
@@ -177,9 +187,10 @@ def _start(standing: Standing, record: dict[str, Any]) -> None:
 
 def _sealed(standing: Standing, record: dict[str, Any]) -> None:
     if not standing.nonce:
-        plan, standing.nonce = standing.started, unseal(record["box"])
-        dealt = deal(standing.nonce, [prompt.id for prompt in plan.prompts], plan.samples, plan.num_placebos)
-        standing.items = {item.id: item for item in dealt}
+        plan, nonce = standing.started, unseal(record["box"])
+        dealt = deal(nonce, [prompt.id for prompt in plan.prompts], plan.samples, plan.num_placebos)
+        standing.is_seal_broken = commit(nonce, dealt) != plan.commitment
+        standing.nonce, standing.items = nonce, {item.id: item for item in dealt}
 
 
 def _answer(standing: Standing, record: dict[str, Any]) -> None:
@@ -202,6 +213,7 @@ def _ruling(standing: Standing, record: dict[str, Any]) -> None:
 
 def _retry(standing: Standing, record: dict[str, Any]) -> None:
     failed = f"{NO_VERDICT}:{record['reason']}"
+    standing.num_asked_again += standing.is_revealed
     for rulings in standing.rulings.values():
         for order in [order for order, ruling in rulings.items() if ruling.winner == failed]:
             del rulings[order]

@@ -34,6 +34,7 @@ class Decided:
     rejected: str
     by: str
     comparison: str
+    is_chosen_cut: bool = False
 
     @classmethod
     def of(
@@ -59,16 +60,20 @@ def write_pairs(decided: Iterable[Decided], by: str, journal: Path) -> Exported:
     """The pairs decided `by` human or judge, in `pairs/` beside the journal; RequestError where there are none.
 
     What Train would leave out, such as two responses that say the same, is left out here too, and every pair is
-    written once.
+    written once. So is a pair whose chosen response was cut: it would teach to stop in mid-sentence.
     """
-    lines = _lines(one for one in decided if one.by == by)
+    mine = [one for one in decided if one.by == by]
+    lines = _lines(one for one in mine if not one.is_chosen_cut)
     if not lines:
         raise RequestError(f"There is nothing to export: none of {SOURCES[by]} prefers one response to another.")
     # In a folder of its own, since beside the journals it would look like one.
     path = journal.parent / "pairs" / f"{journal.stem}_{ENDINGS[by]}.jsonl"
     write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
     num_flagged = sum(bool(line["in_sets"]) for line in lines)
-    return Exported(path, len(lines), num_flagged, _sentence(path, lines, num_flagged, SOURCES[by]))
+    said = _sentence(path, lines, num_flagged, SOURCES[by])
+    if num_cut := sum(one.is_chosen_cut for one in mine):
+        said += f" Left out, since their chosen response was cut: {num_cut}."
+    return Exported(path, len(lines), num_flagged, said)
 
 
 def _lines(decided: Iterable[Decided]) -> list[dict[str, Any]]:
@@ -99,8 +104,9 @@ def _sentence(path: Path, lines: Sequence[dict[str, Any]], num_flagged: int, sou
     )
     if num_flagged:
         sets = [name for name in Given if any(name in line["in_sets"] for line in lines)]
+        flagged = "All" if num_flagged == num else num_flagged
         said += (
-            f" {num_flagged} of them ask what given prompt sets ask ({', '.join(sets)}): "
+            f" {flagged} of them ask what given prompt sets ask ({', '.join(sets)}): "
             "an adapter trained on this file must not be compared on those."
         )
     return said

@@ -18,11 +18,13 @@ from pathlib import Path
 import pytest
 
 from core import cli, paths, runs
-from core.compare import list_comparisons
+from core.compare import Comparison, list_comparisons
 from core.errors import EngineDied
 from core.export import COLUMNS
 from core.judge import Judge
+from core.prompts import Prompt
 from core.runs import RunStatus
+from core.settings import Decoding
 from tests.conftest import transcript_row
 from tests.fake_gemini import FakeGemini, bad_key, prefers
 
@@ -273,6 +275,17 @@ def test_a_comparison_that_was_cut_off_goes_on_from_its_journal(asked_for, run_m
     code, result, _ = run_main("compare", "--resume", journal, "--json")
     assert (code, result["n"]) == (0, 6)
     assert Path(journal).read_text().count('"kind": "response"') == before
+
+
+def test_a_vote_that_is_under_way_is_not_ended_from_a_terminal(trained, run_main, gemini):
+    gemini.default = lambda asked: bad_key()
+    prompt = Prompt("p1", "test", "What is in box 1?")
+    decoding = Decoding(max_new_tokens=4)
+    comparison = Comparison.create("first", "tiny-llama", [prompt], decoding, "gemini-3.8-flash")
+    code, _, err = run_main("compare", "--resume", str(comparison.path))
+    assert code == 2
+    assert "Its votes are given in the app, under Compare." in err
+    assert comparison.pending() == ["1"]
 
 
 @pytest.mark.parametrize("contender", ["first", "base"])

@@ -515,6 +515,7 @@ class TestJudging:
         comparison.retry("key_refused")
         judge_all(Comparison.open(comparison.path))
         found = results(comparison)
+        assert "Gemini was asked again 1 time after the result had been seen." in said(comparison)
         assert found.judge is not None
         assert (found.judge.tally.wins, comparison.judge_stopped) == (3, "")
 
@@ -568,7 +569,7 @@ class TestJudging:
         comparison = judged_alone(2)
         judge_all(comparison)
         text = said(comparison)
-        assert "clarity: +2.00 (+2.00 to +2.00) points of 5, tuned minus base, over 2 prompts." in text
+        assert "clarity: +2.00 points of 5, tuned minus base, the same on all of 2 prompts." in text
         assert "Why it won, p0: “tuned is clearer.”" in text
         assert "Why it won, p0: “tuned is clearer.”" in comparison.log_path.read_text()
 
@@ -626,6 +627,23 @@ class TestJournal:
             assert opened.counts().answered == 2
             vote_all(opened, lambda item_id: HumanVerdict.TIE)
             assert Comparison.open(comparison.path).is_complete
+
+    def test_sides_that_are_not_those_committed_to_are_refused(self) -> None:
+        comparison = answered(3)
+        other = blind.seal(bytes(range(32)))
+        lines = [json.loads(line) for line in comparison.path.read_text().splitlines()]
+        edited = [line | {"box": other} if line["kind"] == "sealed" else line for line in lines]
+        comparison.path.write_text("".join(json.dumps(line) + "\n" for line in edited))
+        with pytest.raises(RequestError, match="^The seal of .* is broken"):
+            Comparison.open(comparison.path)
+
+    def test_the_log_holds_all_that_it_takes_to_check_the_seal(self) -> None:
+        comparison = answered(3, num_placebos=1)
+        vote_all(comparison, lambda item_id: HumanVerdict.TIE)
+        log = comparison.log_path.read_text()
+        line = next(line for line in log.splitlines() if line.startswith('[{"id": "1"'))
+        sealed = f"{results(comparison).nonce}\n{line}"
+        assert hashlib.sha256(sealed.encode()).hexdigest() == comparison.plan.commitment
 
     def test_a_damaged_line_costs_only_itself(self) -> None:
         comparison = answered(3)
@@ -710,3 +728,4 @@ class TestJournal:
         decided = comparison.decided(Decider.HUMAN)
         assert len(decided) == results(comparison).decisive_tally.wins
         assert all("word word" in pair.chosen for pair in decided)
+        assert not any(pair.is_chosen_cut for pair in decided)

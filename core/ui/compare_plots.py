@@ -64,8 +64,9 @@ def _who(arm: Arm, results: Results) -> str:
 
 def interval_plot(results: Results) -> str:
     return "".join(
-        f'<div class="intervals"><b>{_who(arm, results)}</b>{_axis()}{"".join(map(_row, rate_rows(arm)))}'
-        f"{''.join(map(_row, noise_rows(arm)))}</div>"
+        f'<div class="intervals"><b>{_who(arm, results)}</b>{_axis("0 base", "1 tuned")}'
+        f"{''.join(map(_row, rate_rows(arm)))}"
+        f"{_axis('0 never', '1 always') if arm.floor.n else ''}{''.join(map(_row, noise_rows(arm)))}</div>"
         for arm in results.arms
     )
 
@@ -96,10 +97,10 @@ def _rate(tally: Tally) -> Interval:
     return Interval(tally.win_rate, tally.low, tally.high)
 
 
-def _axis() -> str:
+def _axis(low: str, high: str) -> str:
     return (
-        '<div class="row axis"><span></span><span class="track"><span>0 base</span><span>0.5</span>'
-        "<span>1 tuned</span></span><span></span></div>"
+        f'<div class="row axis"><span></span><span class="track"><span>{low}</span><span>0.5</span>'
+        f"<span>{high}</span></span><span></span></div>"
     )
 
 

@@ -11,6 +11,7 @@ import gradio as gr
 from gradio.components import Component
 
 from core import runs
+from core.compare import list_comparisons
 from core.errors import RequestError
 from core.judge import REASON_WORDS
 from core.prompts import Prompt
@@ -70,6 +71,9 @@ class CompareTab:
                 self.title = gr.Markdown("", elem_id="compare-title")
                 self.sentence = gr.Markdown(views.NOTHING_YET, elem_id="compare-sentence")
                 self.progress = gr.HTML("", visible=False, elem_id="compare-bar")
+            self.which = gr.Dropdown(
+                [], label="Comparison", interactive=True, visible=False, elem_id="compare-which", scale=0, min_width=220
+            )
             self.go_on_button = gr.Button("Go on", variant="primary", visible=False, elem_id="compare-go-on",
                                           scale=0, min_width=110)  # fmt: skip
             self.stop = gr.Button("Stop", variant="stop", visible=False, elem_id="compare-stop", scale=0, min_width=110)
@@ -88,6 +92,9 @@ class CompareTab:
     def _progress_parts(self) -> list[Part]:
         return [
             Part(self.title, lambda value: value),
+            Part(
+                self.which, lambda value: gr.update(choices=list(value[0]), value=value[1], visible=len(value[0]) > 1)
+            ),
             Part(self.sentence, lambda value: gr.update(value=value, visible=bool(value))),
             Part(self.progress, lambda value: gr.update(value=value, visible=bool(value))),
             Part(self.stop, lambda value: gr.update(visible=value[0], interactive=value[1])),
@@ -122,11 +129,12 @@ class CompareTab:
         self.not_yet.click(self.leave_open, None, self.ending, **QUIET)
         acts = [
             started,
-            voting.undo_button.click(self.undo, **QUIET),
+            self.which.input(self.choose, self.which, **QUIET),
+            voting.undo_button.click(self.undo, voting.shown, **QUIET),
             self.stop.click(self.halt, **QUIET),
             self.go_on_button.click(self.go_on, **QUIET),
             self.end_now.click(self.end_early, **QUIET),
-            *(button.click(self.vote, [button, voting.item_id], **QUIET) for button in voting.buttons),
+            *(button.click(self.vote, [button, voting.shown], **QUIET) for button in voting.buttons),
             *(button.click(self.retry, reason, **QUIET) for button, reason in self.retries.values()),
         ]
         for act in acts:
@@ -170,12 +178,13 @@ class CompareTab:
     def _progress(self, scene: Scene | None) -> list[Any]:
         """Title, sentence and bar, Stop as (there, enabled), Go on, End, what End was asked of, and the retries."""
         if scene is None:
-            return ["", views.NOTHING_YET, "", (False, False), False, False, "", *[""] * len(self.retries)]
+            return ["", ((), None), views.NOTHING_YET, "", (False, False), False, False, "", *[""] * len(self.retries)]
         retries = [views.retry_label(reason, scene.failed[reason]) if reason in scene.failed else ""
                    for reason in self.retries]  # fmt: skip
         bar = views.bar(scene.progress.share) if scene.progress else ""
         return [
-            views.title(scene), views.standing_sentence(scene), bar,
+            views.title(scene), (tuple(views.comparison_choices(list_comparisons())), scene.name),
+            views.standing_sentence(scene), bar,
             (scene.is_running, not scene.is_stopping), scene.can_go_on, scene.can_end,
             f"{scene.name} {scene.can_end}", *retries,
         ]  # fmt: skip
@@ -187,6 +196,10 @@ class CompareTab:
         """Begin, and lead to it."""
         self.setup.start(adapter, mode, table, known, **drawn)
         return gr.Tabs(selected=CURRENT)
+
+    @shows_errors
+    def choose(self, name: str) -> None:
+        self.worker.choose(name)
 
     @shows_errors
     def halt(self) -> None:
@@ -219,9 +232,9 @@ class CompareTab:
         self.setup.go_on()
 
     @shows_errors
-    def vote(self, label: str, item_id: str) -> None:
-        self.voting.vote(label, item_id)
+    def vote(self, label: str, shown: str) -> None:
+        self.voting.vote(label, shown)
 
     @shows_errors
-    def undo(self) -> None:
-        self.voting.undo()
+    def undo(self, shown: str) -> None:
+        self.voting.undo(shown)

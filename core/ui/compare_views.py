@@ -7,22 +7,24 @@ only the page says. A text that a person, a file or a model wrote leaves as plai
 import difflib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from core.blind import HumanVerdict
+from core.compare import STEM
 from core.export import Row
-from core.judge import NO_VERDICT, REASON_WORDS, TUNED
+from core.judge import BASE, NO_VERDICT, REASON_WORDS, TUNED
 from core.prompts import Prompt, check_prompts
-from core.report import trained_sentence
+from core.report import held_out_lines, trained_sentence
+from core.results import Results
 from core.standing import Decider
 from core.stats import Outcome
 from core.ui.compare_scene import Scene
 from core.ui.compare_worker import ANSWERING, JUDGING, MEASURING, Progress
-from core.ui.run_views import accuracy_words, p_words
 from core.ui.views import as_text, count, duration
 
 
@@ -135,23 +137,19 @@ def plan_words(adapter: str | None, mode: Mode, promised: str, trained_on: Seque
 
 def measured_words(result: Mapping[str, Any]) -> str:
     """What the adapter's run found on its held-out pairs, in Markdown; nothing where it held none out."""
-    lines = [accuracy_words(result), margin_words(result.get("margin") or {})]
-    return "\n\n".join(line for line in lines if line)
-
-
-def margin_words(margin: Mapping[str, Any]) -> str:
-    """How far tuned has moved chosen and rejected apart, against base."""
-    if not margin.get("n"):
-        return ""
-    doubt = "" if margin["low"] is None else f" ({margin['low']:+.2f} to {margin['high']:+.2f})"
-    return (
-        f"Against base, tuned puts the chosen reply further above the rejected one by **{margin['mean']:+.2f}**{doubt} "
-        f"nats: further on {margin['positive']}, less far on {margin['negative']} of {margin['n']}, exact sign test "
-        f"{p_words(margin['p'])}."
-    )
+    return "\n\n".join(as_text(line) for line in held_out_lines(result))
 
 
 # --- while it goes on -----------------------------------------------------------------------------------
+
+
+def comparison_choices(paths: Iterable[Path]) -> list[tuple[str, str]]:
+    """When each was begun, as its file's name says it, and that name."""
+    found = []
+    for name in (path.stem for path in paths):
+        day, _, clock = name.removeprefix(f"{STEM}_").partition("_")
+        found.append((f"{day[:4]}-{day[4:6]}-{day[6:]} {clock[:2]}:{clock[2:4]}:{clock[4:6]}", name))
+    return found
 
 
 def title(scene: Scene) -> str:
@@ -192,7 +190,7 @@ def _halted(scene: Scene) -> str:
     judged = f" and {counts.judged} judged" if scene.plan.judge_model else ""
     return (
         f"**Not finished:** {counts.answered} of {count(counts.total, 'pair')} answered{judged}. "
-        "Go on picks it up there and asks nothing twice."
+        "Go on picks it up there: what is answered and judged stays, and only what was under way is asked again."
     )
 
 
@@ -213,16 +211,19 @@ def voted_sentence(voted: int, total: int, commitment: str) -> str:
 def seal_sentence(commitment: str, nonce: str) -> str:
     """How anyone can check that no side moved."""
     return (
-        f"Sides, order and placebos were dealt from the nonce `{nonce}`. Its SHA-256 together with them is "
-        f"`{commitment}`, which was shown before the first vote: nothing moved in between."
+        f"Sides, order and placebos were dealt from the nonce `{nonce}`. They and it still have the SHA-256 "
+        f"`{commitment}` that was written down before anything was asked, so nothing moved in between. Anyone can "
+        "check: the log says how."
     )
 
 
-def table(rows: Iterable[Row]) -> list[list[str]]:
+def table(results: Results) -> list[list[str]]:
     """One line a pair, under TABLE_HEADERS."""
     return [
-        [row.prompt_id, row.category, human_words(row), judge_words(row), row.tuned_side, _tokens(row)] for row in rows
-    ]
+        [row.prompt_id, row.category, human_words(row), judge_words(row), row.tuned_side,
+         f"{tokens(BASE, row, results.cut)} / {tokens(TUNED, row, results.cut)}"]
+        for row in results.rows
+    ]  # fmt: skip
 
 
 def human_words(row: Row) -> str:
@@ -242,20 +243,17 @@ def judge_words(row: Row) -> str:
     return f"no verdict ({', '.join(REASON_WORDS.get(reason, reason) for reason in reasons)})"
 
 
-def _tokens(row: Row) -> str:
-    return f"{_number(row.base_tokens)} / {_number(row.tuned_tokens)}"
+def tokens(contender: str, row: Row, cut: Set[tuple[str, str]]) -> str:
+    """How long a response is, and whether it was cut."""
+    number = row.tuned_tokens if contender == TUNED else row.base_tokens
+    return "–" if number is None else f"{number}{' cut' if (row.prompt_id, contender) in cut else ''}"
 
 
-def _number(number: int | None) -> str:
-    return "–" if number is None else str(number)
-
-
-def pair_label(contender: str, row: Row) -> str:
+def pair_label(contender: str, row: Row, cut: Set[tuple[str, str]]) -> str:
     """Who it is, where it sat, and how long it is."""
-    side, tokens = row.tuned_side, row.tuned_tokens
-    if contender != TUNED:
-        side, tokens = {"A": "B", "B": "A"}[row.tuned_side], row.base_tokens
-    return f"{contender} · sat on {side} · {_number(tokens)} tokens"
+    side = row.tuned_side if contender == TUNED else {"A": "B", "B": "A"}[row.tuned_side]
+    is_cut = ", cut by the length limit" if (row.prompt_id, contender) in cut else ""
+    return f"{contender} · sat on {side} · {tokens(contender, row, frozenset())} tokens{is_cut}"
 
 
 def pair_notes(row: Row) -> str:

@@ -5,16 +5,16 @@ results. Its truth is the comparison's journal: a page that was reloaded finds i
 started anew finds it on disk.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.client import Response, Turn
 from core.compare import Comparison, list_comparisons
-from core.errors import BusyError, Cancelled, PlaygroundError
+from core.errors import BusyError, Cancelled, PlaygroundError, RequestError
 from core.judge import Judge
 from core.messages import Conversation
 from core.settings import Decoding
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Before a tenth is done, a guess of the rest is worth nothing.
 GUESS_FROM_SHARE = 0.1
+# At the start of a page, for one with open votes.
+LOOKED_THROUGH = 20
 ANSWERING, MEASURING, JUDGING = "answering", "measuring", "judging"
 
 
@@ -55,7 +57,6 @@ class ComparisonWorker:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._comparison: Comparison | None = None
-        self._newest: Path | None = None
         self._progress = Progress()
         self._began_s, self._began_share = 0.0, 0.0
 
@@ -72,14 +73,21 @@ class ComparisonWorker:
         return self._progress
 
     def current(self) -> Comparison | None:
-        """The comparison that runs, else the newest on disk that can be opened."""
+        """The comparison that runs or was chosen; to begin with the newest that waits for votes, or else the newest."""
+        with self._lock:
+            if not self.is_running and (self._comparison is None or not self._comparison.path.is_file()):
+                self._comparison = _waiting() or Comparison.latest()
+            return self._comparison
+
+    def choose(self, name: str) -> None:
+        """Turn to another comparison on disk; RequestError where there is none of this name."""
         with self._lock:
             if self.is_running:
-                return self._comparison
-            newest = next(iter(list_comparisons()), None)
-            if newest != self._newest:
-                self._newest, self._comparison = newest, Comparison.latest()
-            return self._comparison
+                raise BusyError("A comparison is going on. Stop it first, then choose another.")
+            path = next((path for path in list_comparisons() if path.stem == name), None)
+            if path is None:
+                raise RequestError(f"There is no comparison named {str(name)[:60]!r}. Choose one of the list.")
+            self._comparison, self.failure = Comparison.open(path), ""
 
     def start(self, open_comparison: Callable[[], Comparison], judge: Judge | None) -> None:
         """Answer and judge whatever the comparison still lacks; returns at once, BusyError while one runs.
@@ -147,3 +155,13 @@ class ComparisonWorker:
         is_guessable = gone >= GUESS_FROM_SHARE and share < 1.0
         eta_s = (self._clock() - self._began_s) / gone * (1.0 - share) if is_guessable else None
         self._progress = Progress(phase, done, total, share, eta_s)
+
+
+def _waiting() -> Comparison | None:
+    """The newest of the last comparisons that a person has still to vote on."""
+    for path in list_comparisons()[:LOOKED_THROUGH]:
+        with contextlib.suppress(PlaygroundError):
+            comparison = Comparison.open(path)
+            if comparison.pending():
+                return comparison
+    return None

@@ -133,7 +133,7 @@ class ResultsPanel:
         return [
             True, f"## {as_text(headline(results))}", plots.called_nothing(told.pop(NOTHING, [])),
             plots.outcome_bars(results), plots.interval_plot(results), plots.length_scatter(results),
-            plots.blocks(_unsaid(told, results), results.agreement), views.table(results.rows),
+            plots.blocks(_unsaid(told, results), results.agreement), views.table(results),
             views.seal_sentence(results.plan.commitment, results.nonce), files, files, scene.name,
             results.human is not None, results.judge is not None, scene.name, scene.name,
         ]  # fmt: skip
@@ -143,13 +143,13 @@ class ResultsPanel:
         results = self._results()
         rows = results.rows if results else ()
         row = next((row for row in rows if event.row_value and row.prompt_id == event.row_value[0]), None)
-        if row is None:
+        if row is None or results is None:
             raise RequestError("This row belongs to a comparison that is no longer shown. Choose one of the table.")
         return [
             gr.update(visible=True),
             row.prompt,
-            gr.update(label=views.pair_label(BASE, row), value=row.base_response),
-            gr.update(label=views.pair_label(TUNED, row), value=row.tuned_response),
+            gr.update(label=views.pair_label(BASE, row, results.cut), value=row.base_response),
+            gr.update(label=views.pair_label(TUNED, row, results.cut), value=row.tuned_response),
             views.pair_notes(row),
             views.word_diff(row.base_response, row.tuned_response),
         ]

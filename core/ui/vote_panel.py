@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from core.compare import Card
+from core.compare import Card, Comparison
 from core.errors import RequestError
 from core.ui import compare_views as views
 from core.ui import keys
@@ -44,13 +44,13 @@ class VotePanel:
             keys.listener("vote", pressed | {"u": "vote-undo"}, HINT)
             self.voted = gr.Markdown("", elem_id="vote-count", elem_classes="caption")
         # Travels with the click, so that a second one that is on its way cannot meet the next pair.
-        self.item_id = gr.Textbox(visible="hidden", elem_id="vote-id")
+        self.shown = gr.Textbox(visible="hidden", elem_id="vote-id")
         self.parts = [
             Part(self.panel, lambda value: gr.update(visible=value)),
             Part(self.asked, lambda value: gr.update(label=value[0], value=value[1])),
             Part(self.card_a, lambda value: value),
             Part(self.card_b, lambda value: value),
-            Part(self.item_id, lambda value: value),
+            Part(self.shown, lambda value: value),
             Part(self.undo_button, lambda value: gr.update(interactive=value)),
             Part(self.voted, lambda value: value),
         ]
@@ -67,22 +67,31 @@ class VotePanel:
             return [False, ("Prompt", ""), "", "", "", False, ""]
         card, counts = scene.card, scene.counts
         return [
-            True, (_label(card, counts.total), card.prompt), card.response_a, card.response_b, card.item_id,
+            True, (_label(card, counts.total), card.prompt), card.response_a, card.response_b,
+            f"{scene.name} {card.item_id}",
             scene.can_undo, views.voted_sentence(counts.voted, counts.total, scene.plan.commitment),
         ]  # fmt: skip
 
-    def vote(self, label: str, item_id: str) -> None:
-        """Store the vote that `label`'s button stands for, on the pair that was on the screen."""
-        comparison = self.worker.current()
-        if comparison is None or label not in views.VOTE_LABELS:
-            raise RequestError("There is no such vote. Start a comparison and press one of the five buttons.")
-        comparison.vote(item_id, views.VOTE_LABELS[label])
+    def vote(self, label: str, shown: str) -> None:
+        """Store the vote that `label`'s button stands for on the pair that was `shown`; said twice it counts once."""
+        comparison, item_id = self._shown(shown)
+        if label not in views.VOTE_LABELS:
+            raise RequestError("There is no such vote. Press one of the five buttons.")
+        if not comparison.is_voted(item_id):
+            comparison.vote(item_id, views.VOTE_LABELS[label])
 
-    def undo(self) -> None:
-        comparison = self.worker.current()
-        if comparison is None:
-            raise RequestError("There is no vote to take back.")
-        comparison.undo()
+    def undo(self, shown: str) -> None:
+        """Take the last vote back; a second click on its way meets another pair, and does nothing."""
+        comparison, item_id = self._shown(shown)
+        if comparison.pending()[:1] == [item_id]:
+            comparison.undo()
+
+    def _shown(self, shown: str) -> tuple[Comparison, str]:
+        """The comparison and the item that a page had before it."""
+        comparison, (name, _, item_id) = self.worker.current(), str(shown).partition(" ")
+        if comparison is None or comparison.path.stem != name:
+            raise RequestError("The pair on this page belongs to another comparison. Look again, then vote.")
+        return comparison, item_id
 
 
 def _label(card: Card, total: int) -> str:

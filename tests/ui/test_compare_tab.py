@@ -15,7 +15,7 @@ import pytest
 
 from core import blind, compare_run, runs, settings
 from core.blind import Item, Side
-from core.client import Turn
+from core.client import Response, Turn
 from core.compare import Comparison, list_comparisons
 from core.errors import BusyError, EngineDied, RequestError, SettingError
 from core.judge import REASON_WORDS
@@ -85,7 +85,7 @@ def vote(tab: CompareTab, *verdicts: int) -> None:
     for verdict_number in verdicts:
         card = seen(tab).card
         assert card is not None
-        tab.voting.vote(labels[verdict_number - 1], card.item_id)
+        tab.voting.vote(labels[verdict_number - 1], on_screen(tab, card.item_id))
 
 
 def vote_for_tuned(tab: CompareTab) -> None:
@@ -98,6 +98,16 @@ def shown(tab: CompareTab, adapter: str | None = None, mode: Mode = Mode.HUMAN, 
     """What the browser is sent, by elem_id."""
     first, *updates = tab.view(None, True, adapter, mode, views.prompts_of(TABLE, ()), **drawn)
     return {part.component.elem_id: update for part, update in zip(tab.parts, updates, strict=True)}
+
+
+def on_screen(tab: CompareTab, item_id: str) -> str:
+    """What a page sends along with a click: which comparison's which pair it showed."""
+    return f"{seen(tab).name} {item_id}"
+
+
+def without_name(tab: CompareTab, page: dict[str, Any]) -> dict[str, Any]:
+    """The page less the comparison's name, which is the time of its start."""
+    return json.loads(json.dumps(page, default=str).replace(seen(tab).name, "")) | {"compare-which": None}
 
 
 class TestBlindness:
@@ -118,7 +128,7 @@ class TestBlindness:
                 self.deal(patch, lambda item, side=side: replace(item, tuned_side=side))
                 tab = build(client)
                 start(tab, adapter)
-                pages.append(shown(tab, adapter))
+                pages.append(without_name(tab, shown(tab, adapter)))
         one, other = pages
         assert (one.pop("card-a"), one.pop("card-b")) == (other.pop("card-b"), other.pop("card-a"))
         assert one == other
@@ -134,7 +144,7 @@ class TestBlindness:
                 tab = build(client)
                 tab.setup.start(adapter, Mode.HUMAN, TABLE[:1], (), placebo_share=1.0)
                 tab.worker.join(SECONDS)
-                pages.append(shown(tab, adapter))
+                pages.append(without_name(tab, shown(tab, adapter)))
                 assert seen(tab).counts.total == 2
         assert pages[0] == pages[1]
 
@@ -189,10 +199,34 @@ class TestVoting:
     def test_a_vote_is_for_the_pair_that_was_on_the_screen(self, tab: CompareTab, adapter: str) -> None:
         start(tab, adapter)
         label = next(iter(views.VOTE_LABELS))
-        tab.voting.vote(label, "1")
-        with pytest.raises(RequestError, match="^Pair 1 already has its vote"):
-            tab.voting.vote(label, "1")
+        for _ in range(2):
+            tab.voting.vote(label, on_screen(tab, "1"))
         assert seen(tab).counts.voted == 1
+
+    def test_a_page_that_shows_another_comparison_votes_on_none(self, tab: CompareTab, adapter: str) -> None:
+        start(tab, adapter)
+        before, label = on_screen(tab, "1"), next(iter(views.VOTE_LABELS))
+        start(tab, adapter)
+        for act in (lambda: tab.voting.vote(label, before), lambda: tab.voting.undo(before)):
+            with pytest.raises(RequestError, match="^The pair on this page belongs to another comparison"):
+                act()
+        assert seen(tab).counts.voted == 0
+
+    def test_a_half_voted_comparison_is_found_again_behind_a_newer_one(
+        self, client: FakeTalker, tab: CompareTab, adapter: str
+    ) -> None:
+        start(tab, adapter)
+        vote(tab, 1)
+        waiting = seen(tab).name
+        newer = Comparison.create(adapter, "smollm2", [Prompt("p", "own", "Tea?")], Decoding(), is_judge_only=True)
+        newer.run(lambda turns, decoding: [Response("It depends.", 2) for _ in turns])
+        assert seen(tab).name == waiting
+        anew = build(client)
+        assert seen(anew).name == waiting
+        anew.choose(newer.path.stem)
+        assert seen(anew).name == newer.path.stem
+        with pytest.raises(RequestError, match="^There is no comparison named '../up'"):
+            anew.worker.choose("../up")
 
     def test_five_buttons_mean_five_votes_in_the_order_of_their_keys(self, tab: CompareTab) -> None:
         assert [button.value for button in tab.voting.buttons] == [
@@ -203,17 +237,18 @@ class TestVoting:
         start(tab, adapter)
         for label in ("A", "", "6  Base", None, 1):
             with pytest.raises(RequestError, match=r"^There is no such vote\."):
-                tab.voting.vote(label, "1")
+                tab.voting.vote(label, on_screen(tab, "1"))
 
     def test_undo_brings_the_pair_back_until_the_sides_are_out(self, tab: CompareTab, adapter: str) -> None:
         start(tab, adapter)
         vote(tab, 1)
-        tab.voting.undo()
+        for _ in range(2):
+            tab.voting.undo(on_screen(tab, "2"))
         assert (seen(tab).card.item_id, seen(tab).can_undo) == ("1", False)
         vote(tab, 1, 5)
         assert seen(tab).can_undo is False
         with pytest.raises(RequestError, match="can no longer be taken back"):
-            tab.voting.undo()
+            tab.worker.current().undo()
 
 
 class TestTheWholeWay:
@@ -322,7 +357,7 @@ class TestStarting:
         _, *updates = tab.view(None, True, adapter, Mode.BOTH, prompts, placebo_share=0.2, max_new_tokens=512)
         plan = dict(zip([part.component for part in tab.parts], updates, strict=True))[tab.setup.plan]
         assert "25 prompts: tuned must win 18 of 25 decided to count as better." in plan
-        assert "5 pairs are added, unmarked, in which both sides are base" in plan
+        assert "5 pairs are added in which both sides are base" in plan
         assert "60 judge calls, about " in plan
         assert "**Gemini's verdicts decide**" in plan
         assert "judge call" not in shown(tab, adapter)["compare-plan"]
@@ -338,10 +373,9 @@ class TestStarting:
         }  # fmt: skip
         runs.write(runs.read_run(adapter), result=result)
         said = shown(tab, adapter)["compare-measured"]
-        assert "Held-out accuracy **0.82 (0.68 to 0.91)**, base 0.53" in said
-        assert (
-            "by **+3.21** (+2.00 to +4.40) nats: further on 34, less far on 6 of 40, exact sign test p < 0.001" in said
-        )
+        assert "tuned 0.82 (0.68 to 0.91), base 0.53 (0.37 to 0.67) of 40 pairs" in said
+        assert "by +3.21 (+2.00 to +4.40) nats" in said
+        assert "further on 34, less far on 6 of 40; exact sign test" in said
 
     def test_prompts_that_the_adapter_was_trained_on_are_said(
         self, tab: CompareTab, adapter: str, monkeypatch: pytest.MonkeyPatch
@@ -494,7 +528,7 @@ class TestStoppingAndGoingOn:
         assert sent["result-headline"].startswith("## Ended early. Too little covered: 1 win,")
         assert (sent["compare-end"]["visible"], sent["vote-panel"]["visible"]) == (False, False)
         with pytest.raises(RequestError, match="would no longer be blind"):
-            tab.voting.vote(next(iter(views.VOTE_LABELS)), "2")
+            tab.voting.vote(next(iter(views.VOTE_LABELS)), on_screen(tab, "2"))
 
     def test_it_goes_on_with_the_base_and_the_adapter_of_before_or_not_at_all(
         self, tab: CompareTab, adapter: str

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from datetime import datetime
+from types import SimpleNamespace
 
 import pytest
 
@@ -114,7 +115,10 @@ class TestWhileItGoesOn:
     def test_what_stopped_it_is_said_as_text_with_the_way_on(self):
         said = views.standing_sentence(replace(SCENE, can_go_on=True, failure=f"The engine ended: {HOSTILE}."))
         assert said.startswith("**It stopped:** The engine ended: &#60;img")
-        assert said.endswith("**Not finished:** 2 of 5 pairs answered. Go on picks it up there and asks nothing twice.")
+        assert said.endswith(
+            "**Not finished:** 2 of 5 pairs answered. Go on picks it up there: what is answered and judged stays, and "
+            "only what was under way is asked again."
+        )
         assert "<img" not in said
         assert "](" not in said
 
@@ -133,8 +137,9 @@ class TestWhileItGoesOn:
 
 class TestResults:
     def test_the_table_says_who_was_better_and_not_which_letter(self):
-        assert views.table([ROW]) == [
-            ["quantum-1", "quantum computing", "tuned is better", "its two orders disagree", "B", "2 / –"]
+        results = SimpleNamespace(rows=[ROW], cut={("quantum-1", "base")})
+        assert views.table(results) == [
+            ["quantum-1", "quantum computing", "tuned is better", "its two orders disagree", "B", "2 cut / –"]
         ]
 
     @pytest.mark.parametrize(("orders", "words"), [
@@ -147,8 +152,9 @@ class TestResults:
         assert views.judge_words(row) == words
 
     def test_a_pair_is_labelled_with_who_sat_where_and_how_long_it_is(self):
-        assert views.pair_label("base", ROW) == "base · sat on A · 2 tokens"
-        assert views.pair_label("tuned", ROW) == "tuned · sat on B · – tokens"
+        cut = {("quantum-1", "base")}
+        assert views.pair_label("base", ROW, cut) == "base · sat on A · 2 tokens, cut by the length limit"
+        assert views.pair_label("tuned", ROW, cut) == "tuned · sat on B · – tokens"
         assert views.pair_notes(ROW) == (
             "You: tuned is better.\n"
             "Gemini: its two orders disagree (base shown first: tuned; tuned shown first: base).\nbase is short."
