@@ -24,9 +24,9 @@ def start(page: Page) -> str:
     """Press Start, and read the run's name where it is led to."""
     expect(page.locator("#start")).to_have_text("Start training")
     page.locator("#start").click()
-    title = page.locator("#run-title h3")
-    expect(title).to_be_visible()
-    return title.inner_text()
+    # Until then it may be the run before that stands there.
+    expect(page.locator("#run-line strong")).to_have_text("Running")
+    return page.locator("#run-title h3").inner_text()
 
 
 def wait_until_over(page: Page) -> None:
