@@ -75,7 +75,7 @@ def start(page: Page, adapter: str) -> None:
     open_compare(page, adapter)
     choose(page, "#compare-set", "Quick 5")
     keep_it_short(page, "compare")
-    expect(page.locator("#compare-plan")).to_contain_text("1 pair is added, unmarked")
+    expect(page.locator("#compare-plan")).to_contain_text("1 pair is added in which both sides are base")
     page.locator("#compare-start").click()
     expect(page.locator("#vote-prompt")).to_contain_text(f"Pair 1 of {PAIRS} · ")
 
