@@ -65,7 +65,9 @@ def write_pairs(decided: Iterable[Decided], by: str, journal: Path) -> Exported:
     mine = [one for one in decided if one.by == by]
     lines = _lines(one for one in mine if not one.is_chosen_cut)
     if not lines:
-        raise RequestError(f"There is nothing to export: none of {SOURCES[by]} prefers one response to another.")
+        is_cut = any(one.is_chosen_cut for one in mine)
+        why = "every preferred response was cut" if is_cut else f"none of {SOURCES[by]} prefers one response to another"
+        raise RequestError(f"There is nothing to export: {why}.")
     # In a folder of its own, since beside the journals it would look like one.
     path = journal.parent / "pairs" / f"{journal.stem}_{ENDINGS[by]}.jsonl"
     write_text(path, "".join(json.dumps(line) + "\n" for line in lines))

@@ -144,9 +144,8 @@ def test_a_blind_comparison_from_start_to_the_csv(app: App, context: BrowserCont
             page.locator(f"#result-{name}").click()
         assert download.value.suggested_filename.endswith(ending)
     page.locator("#export-human").click()
-    expect(page.locator("#result-exported")).to_contain_text(
-        re.compile(r"Exported\. \d pairs? out of your votes: .*_votes\.jsonl")
-    )
+    # Twelve tokens cut them all, and a response that breaks off is nothing to learn from.
+    expect(page.get_by_text("every preferred response was cut").first).to_be_visible()
 
     page.reload()
     page.get_by_role("tab", name="Compare").click()
