@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -238,6 +239,15 @@ class TestVotePairs:
         data = preferences.read(str(exported.path), held_out=0)
         expected = [PreferencePair(one.conversation, odd, f"No {n}.", n + 1) for n, one in enumerate(asked)]
         assert (list(data.train), data.left_out) == (expected, ())
+
+    def test_a_chosen_response_that_was_cut_teaches_nothing_and_is_counted(self, tmp_path: Path) -> None:
+        whole = decided(prompt("Why?"), "Since.", "No.")
+        cut = replace(decided(prompt("How?"), "By the", "No."), is_chosen_cut=True)
+        exported = write_pairs([whole, cut], "human", tmp_path / JOURNAL)
+        assert exported.num_pairs == 1
+        assert exported.sentence.endswith("Left out, since their chosen response was cut: 1.")
+        with pytest.raises(RequestError, match="every preferred response was cut"):
+            write_pairs([cut], "human", tmp_path / JOURNAL)
 
     def test_people_and_the_judge_have_a_file_each_and_lines_that_say_so(self, tmp_path: Path) -> None:
         both = [decided(MANY_TURNS, "Yes.", "No."), decided(MANY_TURNS, "No.", "Yes.", "judge")]
