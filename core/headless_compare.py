@@ -26,6 +26,8 @@ from core.terminal import SAY_EVERY_S, Result, load_for, say
 
 def compare(asked: argparse.Namespace) -> Result:
     csv = check_csv_path(asked.csv) if asked.csv else None
+    if asked.replay or asked.resume:
+        _refuse_changes(asked)
     if asked.replay:
         return _reported(Comparison.open(Path(asked.replay)), csv), 0
     begun = Comparison.open(Path(asked.resume)) if asked.resume else None
@@ -44,6 +46,17 @@ def compare(asked: argparse.Namespace) -> Result:
     resident.attach(adapter)
     comparison = begun or _begun(adapter, resident.name, prompts, decoding, judge.model if judge else "", size)
     return hold_against_base(resident, comparison, judge, csv), 0
+
+
+def _refuse_changes(asked: argparse.Namespace) -> None:
+    """RequestError where a flag asks for what the journal has settled already."""
+    settled = ["adapter", "prompts", *COMPARISON, *DECODING, "seed"]
+    given = next((name for name in settled if getattr(asked, name) not in (None, "")), "")
+    if given:
+        raise RequestError(
+            f"A comparison goes on as it was begun, so --{given.replace('_', '-')} cannot be given with --resume or "
+            "--replay. Leave it out, or start a new comparison."
+        )
 
 
 def _prompts(asked: str, adapter: str) -> list[Prompt]:
