@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from core import disk, paths, redact, runs
 from core.errors import PlaygroundError, RequestError
-from core.settings import COMPARISON, DATA, DECODING, TRAINING, Method, Setting
+from core.settings import COMPARISON, COMPARISON_SEED, DATA, DECODING, TRAINING, Method, Setting
 
 INTERRUPTED = 130
 DESCRIPTION = "Teach a local chat model by preference, and see whether it got better. Without a command: the app."
@@ -133,7 +133,7 @@ def _compare_flags(parser: argparse.ArgumentParser) -> None:
         "--replay", default="", metavar="JOURNAL", help="print and write again what a comparison came to"
     )
     _model_flag(parser)
-    for setting in [*COMPARISON.values(), *DECODING.values(), TRAINING["seed"]]:
+    for setting in [*COMPARISON.values(), *DECODING.values(), COMPARISON_SEED]:
         _setting_flag(parser, setting)
 
 

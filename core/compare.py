@@ -78,7 +78,9 @@ class Comparison:
         """Begin a comparison: sides, order and placebos are drawn and committed to before anything is asked."""
         checked = tuple(check_prompts(prompts))
         if samples > 1 and decoding.temperature == 0:
-            raise RequestError("At temperature 0 every draw is the same. Draw each prompt once, or raise the temperature.")
+            raise RequestError(
+                "At temperature 0 every draw is the same. Draw each prompt once, or raise the temperature."
+            )
         nonce, now = draw_nonce(), datetime.now().astimezone()
         num_placebos = min(num_placebos, len(checked))
         plan = Plan(

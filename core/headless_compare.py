@@ -19,7 +19,7 @@ from core.prompt_sets import load_set
 from core.prompts import Prompt, read_prompts
 from core.redact import api_key
 from core.report import headline, sections
-from core.settings import COMPARISON, DECODING, TRAINING, Decoding
+from core.settings import COMPARISON, COMPARISON_SEED, DECODING, Decoding
 from core.standing import Decider
 from core.terminal import SAY_EVERY_S, Result, load_for, say
 
@@ -69,12 +69,12 @@ def _prompts(asked: str, adapter: str) -> list[Prompt]:
 class _Size:
     samples: int = COMPARISON["samples"].default
     placebo_share: float = COMPARISON["placebo_share"].default
-    seed: int = 0
+    seed: int = COMPARISON_SEED.default
 
 
 def _size(asked: argparse.Namespace) -> _Size:
     """What the flags say of it; SettingError where one is out of range."""
-    table = {**COMPARISON, "seed": TRAINING["seed"]}
+    table = {**COMPARISON, "seed": COMPARISON_SEED}
     given = {
         name: setting.check(getattr(asked, name)) for name, setting in table.items() if getattr(asked, name) is not None
     }

@@ -154,6 +154,7 @@ COMPARISON = _table(
     Setting("placebo_share", "Placebo pairs", 0.2, "Pairs in which both sides are base, as a share of the prompts: "
             "what is said of them is noise.", 0.0, 1.0, 0.1),
 )  # fmt: skip
+COMPARISON_SEED = Setting("seed", "Seed", 0, "The responses are drawn from it; the sides are not.", 0, 2**31 - 1, 1)
 # A comparison's pairs that go to the engine at once: two rows each, of 512 tokens at most unless told otherwise, fill
 # one batch of the engine. What was answered before a stop or a crash is kept by this much.
 COMPARISON_BATCH_ITEMS = 12

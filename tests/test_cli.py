@@ -355,7 +355,10 @@ WRONG = [
     (["compare", "--adapter", "first", "--prompts", "sonnets"], "There is no prompt set 'sonnets'. There are: quick,"),
     (["compare", "--adapter", "first", "--csv", "/no/such/table.csv"], "/no/such/table.csv cannot be written"),
     (["compare", "--adapter", "first", "--samples", "9"], "Draws of each prompt must be a whole number from 1 to 5"),
-    (["compare", "--resume", "/no/such.jsonl", "--samples", "2"], "--samples cannot be given with --resume or --replay"),
+    (
+        ["compare", "--resume", "/no/such.jsonl", "--samples", "2"],
+        "--samples cannot be given with --resume or --replay",
+    ),
     (["compare", "--replay", "/no/such.jsonl"], "There is no comparison at /no/such.jsonl."),
     (["compare", "--adapter", "first", "--judge", "me"], "invalid choice: 'me'"),
     (["--port", "99999"], "'99999' is no port; take a number from 1 to 65535"),
