@@ -88,7 +88,7 @@ def noise_rows(arm: Arm) -> list[PlotRow]:
         return []
     real = Interval.of(arm.num_decided_items, arm.num_items)
     return [
-        ("One preferred, base and tuned", real, arm.num_items, "share first"),
+        ("One preferred, base and tuned", real, arm.num_items, "share"),
         ("One preferred, base and base: noise", arm.floor.decided, arm.floor.n, "share noise"),
     ]
 
