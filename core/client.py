@@ -23,10 +23,12 @@ from core.wire import (
     BaseCard,
     CheckReport,
     Chunk,
+    DataView,
     EnginePhase,
     EngineState,
     Event,
     EventKind,
+    Merged,
     Request,
     Response,
     RunPlan,
@@ -179,6 +181,11 @@ class EngineClient:
         plan: RunPlan = self._ask("preview", request=request)
         return plan
 
+    def look_at_data(self, request: RunRequest, row: int | None = None) -> DataView:
+        """What a run would find in its data, and the pair of `row`, or the first one."""
+        view: DataView = self._ask("look_at_data", request=request, row=row)
+        return view
+
     def start_run(self, request: RunRequest) -> str:
         """The run's name, as soon as it exists; it goes on by itself and is found in `core.runs`."""
         return str(self._ask("start_run", request=request))
@@ -189,6 +196,10 @@ class EngineClient:
     def stop_run(self) -> None:
         """End the run after its current step and keep what is trained."""
         self._ask("stop_run")
+
+    def discard_run(self) -> None:
+        """End the run after its current step and keep nothing of it."""
+        self._ask("discard_run")
 
     def pause_run(self) -> None:
         self._ask("pause_run")
@@ -251,6 +262,11 @@ class EngineClient:
 
     def attach(self, adapter: str) -> None:
         self._ask("attach", adapter=adapter)
+
+    def merge(self, adapter: str, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Merged:
+        """Write base and adapter as one model that plain transformers loads, and prove that it answers alike."""
+        merged: Merged = self._ask("merge", lambda event: on_progress(*event.data), adapter=adapter)
+        return merged
 
 
 def _result(event: Event) -> Any:

@@ -20,12 +20,14 @@ from core import (
     evaluate,
     generate,
     inspection,
+    lens,
     locks,
     paths,
     run_progress,
     run_request,
     runner,
     runs,
+    takeaway,
 )
 from core.errors import BusyError, Cancelled, OutOfMemory, PlaygroundError, RequestError
 from core.loader import ResidentModel
@@ -38,10 +40,12 @@ from core.wire import (
     BaseCard,
     CheckReport,
     Chunk,
+    DataView,
     EnginePhase,
     EngineState,
     Event,
     EventKind,
+    Merged,
     Request,
     Response,
     RunPlan,
@@ -74,6 +78,8 @@ class Engine:
             "load_base": self.load_base,
             "list_bases": self.list_bases,
             "preview": self.preview,
+            "look_at_data": self.look_at_data,
+            "merge": self.merge,
             "answer": self.answer,
             "stream": self.stream,
             "drift": self.drift,
@@ -83,6 +89,7 @@ class Engine:
         # Answered at once, even in the middle of a response.
         self.wishes: dict[str, Callable[[run_progress.Control], None]] = {
             "stop_run": lambda control: setattr(control, "is_stopping", True),
+            "discard_run": lambda control: control.discard(),
             "pause_run": lambda control: setattr(control, "is_paused", True),
             "go_on_run": lambda control: setattr(control, "is_paused", False),
             "skip_trait_count": lambda control: setattr(control, "is_trait_skipped", True),
@@ -223,6 +230,11 @@ class Engine:
         self.loaded().attach(adapter)
         self.tell(adapters=self.loaded().adapters)
 
+    def merge(self, number: int, adapter: str) -> Merged:
+        return takeaway.merge(
+            self.loaded(), adapter, lambda done, total: self.send(number, EventKind.PROGRESS, (done, total))
+        )
+
     def check(self, number: int, adapter: str) -> CheckReport:
         report = inspection.check(self.loaded(), adapter)
         self.tell(adapters=self.loaded().adapters)
@@ -260,6 +272,9 @@ class Engine:
 
     def preview(self, number: int, request: RunRequest) -> RunPlan:
         return self.planner.plan(self.loaded(), request)
+
+    def look_at_data(self, number: int, request: RunRequest, row: int | None) -> DataView:
+        return lens.look(self.loaded(), request, row)
 
     def start_run(self, request: Request) -> None:
         asked, data = run_request.check(request.args["request"], api_key("HUGGINGFACE_TOKEN"))

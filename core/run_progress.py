@@ -24,8 +24,13 @@ class Control:
     is_stopping: bool = False
     is_paused: bool = False
     is_trait_skipped: bool = False
+    is_discarded: bool = False
     # Why it stops, where that was not the user's wish: the run is then interrupted, not stopped.
     interruption: str = ""
+
+    def discard(self) -> None:
+        """Stop, and keep nothing."""
+        self.is_stopping = self.is_discarded = True
 
 
 @dataclass

@@ -74,6 +74,8 @@ class Run:
     note: str = ""
     train_s: float = 0.0
     peak_memory_bytes: int = 0
+    # What is known of the work once the data is tokenised: pairs, replies, cut_replies, longest, chosen_longer.
+    facts: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -206,18 +208,22 @@ def has_adapter(name: str) -> bool:
 
 def read_metrics(name: str) -> list[dict[str, Any]]:
     """One row a logged step, in TRL's names; a torn or damaged line is skipped."""
-    path = paths.run_dir(name) / "metrics.jsonl"
+    return [row for row in json_lines(paths.run_dir(name) / "metrics.jsonl") if isinstance(row.get("step"), int)]
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file that may be written to this moment; a torn or damaged line is skipped."""
     if not path.is_file():
         return []
-    return [row for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if (row := _row(line))]
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [row for line in lines if isinstance(row := _parsed(line), dict)]
 
 
-def _row(line: str) -> dict[str, Any] | None:
+def _parsed(line: str) -> Any:
     try:
-        row = json.loads(line)
+        return json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
 
 
 def append_metrics(name: str, row: Mapping[str, Any]) -> None:

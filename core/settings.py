@@ -16,6 +16,8 @@ from core.errors import SettingError
 class Method(StrEnum):
     SFT = "sft"
     DPO = "dpo"
+    # Two runs, one after the other: the second starts from the first one's adapter and is held to it.
+    SFT_DPO = "sft+dpo"
 
 
 class Size(StrEnum):
@@ -28,7 +30,9 @@ class Size(StrEnum):
 SMALL_BELOW_PARAMETERS = 500_000_000
 
 # The TRL losses that make sense on pairs alone; each may carry the SFT term on the chosen reply.
-LOSSES = tuple(loss + term for loss in ("sigmoid", "ipo", "hinge", "apo_zero", "sigmoid_norm") for term in ("", "+sft"))
+LOSSES = tuple(
+    loss + term for loss in ("sigmoid", "ipo", "hinge", "robust", "apo_zero", "sigmoid_norm") for term in ("", "+sft")
+)
 TARGETS = ("all-linear", "attention")
 
 
@@ -45,7 +49,7 @@ class Setting:
     step: float | None = None
     unit: str = ""
     choices: tuple[str, ...] = ()
-    methods: tuple[Method, ...] = (Method.SFT, Method.DPO)
+    methods: tuple[Method, ...] = tuple(Method)
     is_simple: bool = False
 
     @property
@@ -89,7 +93,8 @@ def _table(*settings: Setting) -> dict[str, Setting]:
     return {setting.name: setting for setting in settings}
 
 
-DPO_ONLY = (Method.DPO,)
+DPO_ONLY = (Method.DPO, Method.SFT_DPO)
+FIRST_STAGE = (Method.SFT_DPO,)
 
 TRAINING = _table(
     Setting("learning_rate", "Learning rate", 1e-5, "How far each step moves the adapter. Too high wrecks the "
@@ -98,6 +103,12 @@ TRAINING = _table(
             0.01, 1.0, 0.01, methods=DPO_ONLY, is_simple=True),
     Setting("loss", "Loss", "sigmoid", "The preference loss. '+sft' also teaches the chosen reply itself, which "
             "changes what a small model says.", choices=LOSSES, methods=DPO_ONLY),
+    Setting("label_smoothing", "Label noise", 0.1, "Share of pairs taken to be labelled the wrong way round; only the "
+            "robust loss heeds it.", 0.01, 0.49, 0.01, methods=DPO_ONLY),
+    Setting("sft_learning_rate", "Learning rate of SFT", 1e-4, "As the learning rate, for the SFT run before.",
+            1e-7, 1e-2, methods=FIRST_STAGE, is_simple=True),
+    Setting("sft_epochs", "Passes of SFT", 1, "As the passes, for the SFT run before.", 1, 20, 1,
+            methods=FIRST_STAGE, is_simple=True),
     Setting("epochs", "Passes", 1, "How often the whole data is gone through.", 1, 20, 1, is_simple=True),
     Setting("batch_size", "Batch size", 1, "Pairs (or texts) computed at once; costs memory.", 1, 64, 1, "rows"),
     Setting("accumulation", "Accumulation", 8, "Batches added up before each step; costs time, no memory.",
@@ -114,6 +125,8 @@ TRAINING = _table(
             "about a third slower."),
     Setting("checkpoint_every", "Checkpoint every", 20, "A run that is cut off goes on from its last checkpoint.",
             1, 100_000, 1, "steps"),
+    Setting("looks", "Looks", 5, "How often on its way a run measures held-out pairs and answers the pinned prompts; "
+            "0 for never.", 0, 50, 1),
 )  # fmt: skip
 
 # Small: measured on the starter model, see DECISIONS.md. Large: the usual LoRA recipe for a 7B base.
@@ -121,17 +134,40 @@ DEFAULTS: dict[tuple[Method, Size], dict[str, Any]] = {
     (Method.DPO, Size.SMALL): {"learning_rate": 5e-4, "loss": "sigmoid+sft", "epochs": 2, "batch_size": 4,
                                "accumulation": 1},
     (Method.SFT, Size.SMALL): {"learning_rate": 2e-4, "epochs": 2, "batch_size": 4, "accumulation": 1},
+    (Method.SFT_DPO, Size.SMALL): {"learning_rate": 2e-4, "loss": "sigmoid", "epochs": 1, "batch_size": 4,
+                                   "accumulation": 1, "sft_learning_rate": 2e-4, "sft_epochs": 2},
     (Method.DPO, Size.LARGE): {"learning_rate": 1e-5, "loss": "sigmoid"},
     (Method.SFT, Size.LARGE): {"learning_rate": 1e-4},
+    (Method.SFT_DPO, Size.LARGE): {"learning_rate": 1e-5, "loss": "sigmoid", "sft_learning_rate": 1e-4},
 }  # fmt: skip
 
 DATA = _table(
     Setting("limit", "Rows", 1000, "How many rows are read for training, from the first on.", 8, 1_000_000, 1, "rows"),
     Setting("held_out", "Held out", 200, "Rows kept from training to measure on; 0 for none.", 0, 100_000, 1, "rows"),
+    Setting(
+        "split_seed",
+        "Split seed",
+        0,
+        "0 holds out the last rows; any other number draws the held-out rows at random, the same ones each time.",
+        0,
+        2**31 - 1,
+        1,
+    ),
 )
 # Unless told, a quarter of what was read is held out, and never more than the table's default.
 HELD_OUT_SHARE = 0.25
 MIN_USABLE_ROWS = 8
+# What a run answers on its way, unless told otherwise; each look costs one short greedy response a prompt.
+PINNED_PROMPTS = (
+    "How can I start exercising again after a long break?",
+    "My neighbour's dog barks all night. What should I do?",
+    "Explain in a few sentences why the sky is blue.",
+)
+MAX_PINNED = 5
+MAX_PINNED_CHARS = 500
+PINNED_MAX_NEW_TOKENS = 96
+# Held-out pairs that a look measures: enough to see a trend, few enough to cost seconds.
+LOOK_MAX_PAIRS = 32
 # Several sources joined are mixed in an order that is the same on every machine.
 SHUFFLE_SEED = 1122
 # A conversation is never this long; more is a mistake or an attack, refused before it fills the memory.
@@ -176,6 +212,9 @@ class Settings:
     learning_rate: float
     beta: float
     loss: str
+    label_smoothing: float
+    sft_learning_rate: float
+    sft_epochs: int
     epochs: int
     batch_size: int
     accumulation: int
@@ -188,6 +227,7 @@ class Settings:
     seed: int
     gradient_checkpointing: bool
     checkpoint_every: int
+    looks: int
 
     @classmethod
     def of(cls, method: Method, size: Size, values: Mapping[str, Any] | None = None) -> Self:

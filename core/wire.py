@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from core.file_rows import LeftOut
 from core.messages import Conversation
 
 
@@ -65,23 +66,36 @@ class Chunk:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """Everything that starts a run; `settings` holds only what was turned. `config` is a run.yaml to repeat."""
+    """Everything that starts a run; `settings` holds only what was turned. `config` is a run.yaml to repeat.
+
+    `columns` says which column of the data holds "prompt", "chosen" and "rejected" where that does not show by itself.
+    `pinned` are the prompts to answer on the way, None for the usual ones. `then` holds the settings of a DPO run that
+    follows on this one's adapter, None for no such run.
+    """
 
     method: str = ""
     dataset: str = ""
     limit: int | None = None
     held_out: int | None = None
+    split_seed: int = 0
+    columns: dict[str, str] = field(default_factory=dict)
     model: str = ""
     run: str = ""
     from_adapter: str = ""
     is_trait_counted: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
+    pinned: tuple[str, ...] | None = None
+    then: dict[str, Any] | None = None
     config: str = ""
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a request would do. `duration_s` and `memory_bytes` are estimates, None where nothing is known yet."""
+    """What a request would do. `duration_s` and `memory_bytes` are estimates, None where nothing is known yet.
+
+    `parts` are the bytes of that peak by what they are for. `fix`, where it will not fit, holds the fewest settings
+    that would make it fit, and `fix_words` says what they are.
+    """
 
     method: str
     base: str
@@ -95,6 +109,66 @@ class RunPlan:
     memory_limit: int
     fit: str
     download_bytes: int
+    sentence: str
+    parts: dict[str, int] = field(default_factory=dict)
+    fix: dict[str, Any] = field(default_factory=dict)
+    fix_words: str = ""
+
+
+class SpanKind(StrEnum):
+    """What becomes of a piece of a pair as the model sees it."""
+
+    PROMPT = "read"
+    TRAINED = "trained on"
+    CUT = "cut"
+
+
+Spans = tuple[tuple[str, SpanKind], ...]
+
+
+@dataclass(frozen=True)
+class PairView:
+    """One pair as it is written, and as the model will see each of its replies; without a rejected reply, "" and ()."""
+
+    row: int
+    is_held_out: bool
+    prompt: Conversation
+    chosen: str
+    rejected: str
+    chosen_spans: Spans
+    rejected_spans: Spans
+
+
+@dataclass(frozen=True)
+class DataView:
+    """What a data source holds, as a run with these settings would take it. Lengths are in tokens, one a pair.
+
+    `found` says in a sentence what form it has. Where the columns must be chosen first, `is_unmapped` is true,
+    `columns` lists them, and there are no pairs.
+    """
+
+    found: str
+    columns: tuple[str, ...] = ()
+    is_unmapped: bool = False
+    is_paired: bool = True
+    num_rows: int = 0
+    train_rows: tuple[int, ...] = ()
+    held_out_rows: tuple[int, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    prompt_lengths: tuple[int, ...] = ()
+    chosen_lengths: tuple[int, ...] = ()
+    rejected_lengths: tuple[int, ...] = ()
+    num_cut: int = 0
+    sha256: str = ""
+    pair: PairView | None = None
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A base and an adapter as one model: its folder, and how far its logits are from base plus adapter."""
+
+    folder: str
+    largest_difference: float
     sentence: str
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from core import paths, runs
 from core.client import BaseCard, EnginePhase, EngineState, RunPlan, RunRequest
 from core.settings import Method
+from core.wire import DataView, Merged
 
 STARTER = BaseCard(
     name=paths.STARTER_NAME, label="SmolLM2-135M-Instruct", size_bytes=538_000_000, num_parameters=134_515_008,
@@ -28,6 +29,13 @@ PLAN = RunPlan(
 )  # fmt: skip
 
 
+DATA = DataView(
+    found="160 pairs with the columns prompt, chosen and rejected.", num_rows=160, train_rows=tuple(range(1, 121)),
+    held_out_rows=tuple(range(121, 161)), prompt_lengths=(40,) * 160, chosen_lengths=(60,) * 160,
+    rejected_lengths=(80,) * 160, sha256="0" * 64,
+)  # fmt: skip
+
+
 class FakeClient:
     """`asked` is what it was asked, in order; `refusal`, where set, is raised instead of an answer."""
 
@@ -36,6 +44,7 @@ class FakeClient:
         self.asked: list[tuple[str, Any]] = []
         self.refusal: Exception | None = None
         self.plan = PLAN
+        self.data = DATA
 
     def __getattr__(self, verb: str) -> Callable[..., None]:
         """stop_run, pause_run, resume_run and whatever else only has to be heard."""
@@ -55,6 +64,14 @@ class FakeClient:
     def preview(self, request: RunRequest) -> RunPlan:
         self._hear("preview", request)
         return replace(self.plan, method=request.method, base=request.model or self.now.base)
+
+    def look_at_data(self, request: RunRequest, row: int | None = None) -> DataView:
+        self._hear("look_at_data", request, row)
+        return self.data
+
+    def merge(self, adapter: str, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Merged:
+        self._hear("merge", adapter)
+        return Merged(str(paths.home() / "models" / "merged" / adapter), 0.0, "It answers alike.")
 
     def start_run(self, request: RunRequest) -> str:
         self._hear("start_run", request)
