@@ -17,7 +17,7 @@ from core.sources import is_on_hub
 from core.ui import fields, views
 from core.ui.bases import Bases
 from core.ui.notices import sentence_of, shows_errors, title_of
-from core.ui.run_views import METHOD_NAMES, METHOD_NOTES, WONT_FIT, plan_words
+from core.ui.plan_views import METHOD_NAMES, METHOD_NOTES, WONT_FIT, plan_words
 from core.ui.train_form import PARTS, SOURCE_NOTES, DataSource, TrainForm
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}

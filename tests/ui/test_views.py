@@ -10,7 +10,7 @@ from core.recipes import RECIPES
 from core.runs import Run, RunStatus
 from core.ui import notices, run_views, theme, views
 from core.ui.train_form import PARTS, DataSource, TrainForm
-from tests.ui.fake_client import MISTRAL, PLAN, READY, STARTER
+from tests.ui.fake_client import MISTRAL, READY, STARTER
 
 RESULT = {
     "preference_accuracy_base": 0.55, "preference_accuracy_tuned": 0.85, "held_out": 40, "base_k": 22, "tuned_k": 34,
@@ -43,7 +43,6 @@ def test_text_from_elsewhere_stays_text():
     lambda text: run_views.run_title(replace(TRAINING, dataset=text, base=text)),
     lambda text: run_views.run_line(replace(TRAINING, phase=text)),
     lambda text: run_views.outcome_words(replace(TRAINING, status=RunStatus.FAILED, reason=text)),
-    lambda text: run_views.plan_words(replace(PLAN, base=text, left_out={text: 1}), text),
     lambda text: run_views.phase_chips(replace(TRAINING, name=text, dataset=text)),
 ])  # fmt: skip
 def test_no_name_reason_or_data_becomes_markup(words):
@@ -86,50 +85,6 @@ def test_the_picker_shows_a_resident_base_that_is_not_listed():
 ])  # fmt: skip
 def test_the_chip_says_how_the_run_stands(run, chip):
     assert views.run_chip(run) == chip
-
-
-def test_the_plan_is_in_plain_words():
-    assert run_views.plan_words(PLAN, "the starter data") == (
-        "**DPO** on **120 pairs** from the starter data, 40 held out to measure on.\n\n"
-        "No row is left out.\n\n"
-        "LoRA on **smollm2-135m-instruct**: 60 steps of 4 pairs each.\n\n"
-        "About **4 min**; **2.1 GB** of the 8.0 GB of memory there are. Nothing is downloaded."
-    )
-
-
-def test_the_plan_names_what_is_left_out_downloaded_and_unknown():
-    plan = replace(PLAN, left_out={"both replies are the same": 2}, download_bytes=14_500_000_000, held_out=0)
-    words = run_views.plan_words(plan, "your file")
-    assert "2 rows are left out: 2 both replies are the same." in words
-    assert "**14.5 GB** will be downloaded first." in words
-    assert "none held out, so no held-out figures" in words
-
-
-def test_a_plan_for_rows_that_are_not_here_yet_promises_nothing():
-    plan = replace(PLAN, pairs=1000, held_out=200, duration_s=None, memory_bytes=None, fit="unknown")
-    assert run_views.plan_words(plan, "HH-RLHF").startswith(
-        "**DPO** on **up to 1,000 pairs** from HH-RLHF, up to 200 held out to measure on.\n\n"
-        "Which rows are left out is known once they are read."
-    )
-    assert "The time is known once it has begun." in run_views.plan_words(plan, "HH-RLHF")
-
-
-@pytest.mark.parametrize(("num_bytes", "is_data_on_hub", "words"), [
-    (0, False, "Nothing is downloaded."),
-    (0, True, "The data is fetched from the Hub when it starts, unless it was before."),
-    (14_500_000_000, False, "**14.5 GB** will be downloaded first."),
-    (14_500_000_000, True, "**14.5 GB** will be downloaded first. The data is fetched from the Hub when it starts, "
-     "unless it was before."),
-])  # fmt: skip
-def test_the_plan_says_what_is_fetched(num_bytes, is_data_on_hub, words):
-    plan = replace(PLAN, download_bytes=num_bytes)
-    assert run_views.plan_words(plan, "HH-RLHF", is_data_on_hub).endswith(f"there are. {words}")
-
-
-@pytest.mark.parametrize(("fit", "words"), [("fits", ""), ("unknown", ""), ("tight", "**It is tight:**"),
-                                            ("won't fit", "**It won't fit here.**")])  # fmt: skip
-def test_short_memory_is_said_before_it_is_felt(fit, words):
-    assert run_views.fit_words(replace(PLAN, fit=fit)).startswith(words)
 
 
 def test_a_finished_run_says_what_was_learned_with_its_doubt():
@@ -230,7 +185,7 @@ def test_settings_that_the_method_does_not_use_are_not_sent():
     (TrainForm(source=DataSource.HH_RLHF, part="all"), "Choose a part of HH-RLHF"),
     (TrainForm(limit=float("nan")), "Rows must be a whole number from 8 to 1,000,000 rows, not 'nan'."),
     (TrainForm(held_out="many"), "Held out must be a whole number from 0 to 100,000 rows, not 'many'."),
-    (TrainForm(method="magic"), "Method must be one of sft, dpo, not 'magic'."),
+    (TrainForm(method="magic"), "Method must be one of sft, dpo, sft+dpo, not 'magic'."),
 ])  # fmt: skip
 def test_a_form_that_cannot_start_says_why(form, reason):
     with pytest.raises(notices.RequestError) as refusal:

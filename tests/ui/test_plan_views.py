@@ -1,0 +1,58 @@
+"""The plan's words: what will run, what it costs, where it will not fit; nothing in them alive as Markdown or HTML."""
+
+from dataclasses import replace
+
+import pytest
+
+from core.ui import plan_views
+from tests.ui.fake_client import PLAN
+from tests.ui.test_views import HOSTILE
+
+
+def test_no_name_reason_or_data_becomes_markup():
+    words = plan_views.plan_words(replace(PLAN, base=HOSTILE, left_out={HOSTILE: 1}), HOSTILE)
+    assert not any(markup in words for markup in ("<img", "![x]", "]("))
+
+
+def test_the_plan_is_in_plain_words():
+    assert plan_views.plan_words(PLAN, "the starter data") == (
+        "**DPO** on **120 pairs** from the starter data, 40 held out to measure on.\n\n"
+        "No row is left out.\n\n"
+        "LoRA on **smollm2-135m-instruct**: 60 steps of 4 pairs each.\n\n"
+        "About **4 min**; **2.1 GB** of the 8.0 GB of memory there are. Nothing is downloaded."
+    )
+
+
+def test_the_plan_names_what_is_left_out_downloaded_and_unknown():
+    plan = replace(PLAN, left_out={"both replies are the same": 2}, download_bytes=14_500_000_000, held_out=0)
+    words = plan_views.plan_words(plan, "your file")
+    assert "2 rows are left out: 2 both replies are the same." in words
+    assert "**14.5 GB** will be downloaded first." in words
+    assert "none held out, so no held-out figures" in words
+
+
+def test_a_plan_for_rows_that_are_not_here_yet_promises_nothing():
+    plan = replace(PLAN, pairs=1000, held_out=200, duration_s=None, memory_bytes=None, fit="unknown")
+    assert plan_views.plan_words(plan, "HH-RLHF").startswith(
+        "**DPO** on **up to 1,000 pairs** from HH-RLHF, up to 200 held out to measure on.\n\n"
+        "Which rows are left out is known once they are read."
+    )
+    assert "The time is known once it has begun." in plan_views.plan_words(plan, "HH-RLHF")
+
+
+@pytest.mark.parametrize(("num_bytes", "is_data_on_hub", "words"), [
+    (0, False, "Nothing is downloaded."),
+    (0, True, "The data is fetched from the Hub when it starts, unless it was before."),
+    (14_500_000_000, False, "**14.5 GB** will be downloaded first."),
+    (14_500_000_000, True, "**14.5 GB** will be downloaded first. The data is fetched from the Hub when it starts, "
+     "unless it was before."),
+])  # fmt: skip
+def test_the_plan_says_what_is_fetched(num_bytes, is_data_on_hub, words):
+    plan = replace(PLAN, download_bytes=num_bytes)
+    assert plan_views.plan_words(plan, "HH-RLHF", is_data_on_hub).endswith(f"there are. {words}")
+
+
+@pytest.mark.parametrize(("fit", "words"), [("fits", ""), ("unknown", ""), ("tight", "**It is tight:**"),
+                                            ("won't fit", "**It won't fit here.**")])  # fmt: skip
+def test_short_memory_is_said_before_it_is_felt(fit, words):
+    assert plan_views.fit_words(replace(PLAN, fit=fit)).startswith(words)
