@@ -42,9 +42,13 @@ def prompts_dir() -> Path:
     return home() / "models" / "prompts"
 
 
+def merged_dir() -> Path:
+    return home() / "models" / "merged"
+
+
 def ensure_home() -> None:
     """Make the folders, for their owner alone, and prove that they can be written."""
-    for folder in (base_dir(), finetuned_dir(), logs_dir(), prompts_dir()):
+    for folder in (base_dir(), finetuned_dir(), logs_dir(), prompts_dir(), merged_dir()):
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             if os.access(folder, os.W_OK):
