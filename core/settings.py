@@ -30,9 +30,9 @@ class Size(StrEnum):
 SMALL_BELOW_PARAMETERS = 500_000_000
 
 # The TRL losses that make sense on pairs alone; each may carry the SFT term on the chosen reply.
-LOSSES = tuple(
-    loss + term for loss in ("sigmoid", "ipo", "hinge", "robust", "apo_zero", "sigmoid_norm") for term in ("", "+sft")
-)
+BASE_LOSSES = ("sigmoid", "ipo", "hinge", "robust", "apo_zero", "sigmoid_norm")
+SFT_TERM = "+sft"
+LOSSES = tuple(loss + term for loss in BASE_LOSSES for term in ("", SFT_TERM))
 TARGETS = ("all-linear", "attention")
 
 
@@ -140,6 +140,42 @@ DEFAULTS: dict[tuple[Method, Size], dict[str, Any]] = {
     (Method.SFT, Size.LARGE): {"learning_rate": 1e-4},
     (Method.SFT_DPO, Size.LARGE): {"learning_rate": 1e-5, "loss": "sigmoid", "sft_learning_rate": 1e-4},
 }  # fmt: skip
+# By the token a margin is some hundred times smaller. ipo aims at 1 / (2 beta) of it: 5 nats a token at the usual 0.1.
+LOSS_DEFAULTS: dict[str, dict[str, Any]] = {"ipo": {"beta": 1.0}, "sigmoid_norm": {"beta": 1.0}}
+
+# Why a default is what it is, and who says so: of one method, or of all methods on a base of that size.
+REASONS: dict[tuple[str, Method | None, Size], str] = {
+    ("learning_rate", Method.DPO, Size.SMALL): "at 2e-4 the starter model learnt the label of its "
+    "habit and not the end (measured, DECISIONS.md)",
+    ("learning_rate", Method.SFT, Size.SMALL): "every token of the reply teaches, and TRL's documentation names about "
+    "1e-4 for adapters of larger models",
+    ("learning_rate", Method.SFT_DPO, Size.SMALL): "DPO begins where SFT ended, so smaller steps do",
+    ("learning_rate", Method.DPO, Size.LARGE): "about 1e-5 for adapters (TRL's documentation of DPO)",
+    ("learning_rate", Method.SFT, Size.LARGE): "about 1e-4 for adapters (TRL's documentation of SFT)",
+    ("learning_rate", Method.SFT_DPO, Size.LARGE): "about 1e-5 for adapters (TRL's documentation of DPO)",
+    ("loss", Method.DPO, Size.SMALL): "without the SFT term a small base ranks replies and still speaks as before",
+    ("loss", Method.SFT_DPO, Size.SMALL): "SFT has taught the reply already",
+    ("loss", None, Size.LARGE): "the loss of the DPO paper (Rafailov et al. 2023)",
+    ("beta", None, Size.SMALL): "the usual value (Rafailov et al. 2023)",
+    ("beta", None, Size.LARGE): "the usual value (Rafailov et al. 2023)",
+    ("epochs", None, Size.SMALL): "a small base needs to see the starter's few pairs twice",
+    ("epochs", Method.SFT_DPO, Size.SMALL): "SFT has gone through the data before",
+    ("epochs", None, Size.LARGE): "one pass, as in the alignment handbook's recipes for 7B bases",
+    ("batch_size", None, Size.SMALL): "four pairs of a small base are computed at once",
+    ("batch_size", None, Size.LARGE): "one pair of a large base fills the memory",
+    ("accumulation", None, Size.SMALL): "the batch holds four pairs already",
+    ("accumulation", None, Size.LARGE): "eight single pairs make one steady step",
+    ("sft_learning_rate", None, Size.SMALL): "as for SFT alone",
+    ("sft_learning_rate", None, Size.LARGE): "about 1e-4 for adapters (TRL's documentation of SFT)",
+    ("sft_epochs", None, Size.SMALL): "as for SFT alone",
+    ("sft_epochs", None, Size.LARGE): "as for SFT alone",
+}
+LOSS_REASONS = {
+    "ipo": "ipo aims at a margin of 1 / (2 beta) a token: half a nat at 1, and 5 nats at 0.1 (TRL, after Azar et al. "
+    "2023)",
+    "sigmoid_norm": "by the token margins are small, and Tülu 3 takes a beta of 5, beyond this range (Lambert et al. "
+    "2024)",
+}
 
 DATA = _table(
     Setting("limit", "Rows", 1000, "How many rows are read for training, from the first on.", 8, 1_000_000, 1, "rows"),
@@ -234,7 +270,7 @@ class Settings:
         """The method's defaults with `values` over them; SettingError names what is unknown or out of range."""
         values = {name: value for name, value in (values or {}).items() if value is not None}
         reject_unknown(values, TRAINING)
-        merged = defaults(method, size) | values
+        merged = defaults(method, size, str(values.get("loss", ""))) | values
         return cls(**{field.name: TRAINING[field.name].check(merged[field.name]) for field in fields(cls)})
 
     def as_dict(self, method: Method) -> dict[str, Any]:
@@ -259,13 +295,28 @@ class Decoding:
         return cls(seed=seed, **{name: DECODING[name].check(value) for name, value in values.items()})
 
 
-def defaults(method: Method, size: Size) -> dict[str, Any]:
-    """Every training setting's default for this method on a base of this size."""
-    return {name: setting.default for name, setting in TRAINING.items()} | DEFAULTS[method, size]
+def defaults(method: Method, size: Size, loss: str = "") -> dict[str, Any]:
+    """Every training setting's default for this method, with this loss or its own, on a base of this size."""
+    values = {name: setting.default for name, setting in TRAINING.items()} | DEFAULTS[method, size]
+    return values | LOSS_DEFAULTS.get(base_loss(loss or values["loss"]), {})
 
 
-def used_by(method: Method) -> list[Setting]:
-    return [setting for setting in TRAINING.values() if method in setting.methods]
+def why(name: str, method: Method, size: Size, loss: str) -> str:
+    """The reason for the setting's default, with its source; empty where there is nothing to say."""
+    if name in LOSS_DEFAULTS.get(base_loss(loss), {}):
+        return LOSS_REASONS[base_loss(loss)]
+    return REASONS.get((name, method, size)) or REASONS.get((name, None, size), "")
+
+
+def base_loss(loss: str) -> str:
+    """The loss without its SFT term."""
+    return loss.removesuffix(SFT_TERM)
+
+
+def used_by(method: Method, loss: str = "") -> list[Setting]:
+    """The settings that have a meaning for `method`; label noise only with the loss that reckons with it."""
+    return [s for s in TRAINING.values() if method in s.methods
+            and (s.name != "label_smoothing" or base_loss(loss or "robust") == "robust")]  # fmt: skip
 
 
 def reject_unknown(names: Iterable[str], table: Mapping[str, Setting]) -> None:
