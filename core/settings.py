@@ -325,6 +325,17 @@ def reject_unknown(names: Iterable[str], table: Mapping[str, Setting]) -> None:
         raise SettingError(f"There is no setting named '{unknown[0]}'. There are: {', '.join(table)}.")
 
 
+def checked_pinned(prompts: object) -> tuple[str, ...]:
+    """The prompts to answer on the way, the usual ones for None; SettingError where they are too many or too long."""
+    if prompts is None:
+        return PINNED_PROMPTS
+    if not isinstance(prompts, list | tuple) or not all(isinstance(p, str) and p.strip() for p in prompts):
+        raise SettingError("Pinned prompts must be texts, one a line.")
+    if len(prompts) > MAX_PINNED or any(len(p) > MAX_PINNED_CHARS for p in prompts):
+        raise SettingError(f"There may be {MAX_PINNED} pinned prompts of at most {MAX_PINNED_CHARS} characters each.")
+    return tuple(prompts)
+
+
 def parse_method(value: object) -> Method:
     if isinstance(value, str) and value in set(Method):
         return Method(value)
