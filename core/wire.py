@@ -128,7 +128,10 @@ Spans = tuple[tuple[str, SpanKind], ...]
 
 @dataclass(frozen=True)
 class PairView:
-    """One pair as it is written, and as the model will see each of its replies; without a rejected reply, "" and ()."""
+    """One pair as it is written, and as the model will see each of its replies; without a rejected reply, "" and ().
+
+    Nor are there spans where the chat template cannot take the pair.
+    """
 
     row: int
     is_held_out: bool
@@ -144,7 +147,9 @@ class DataView:
     """What a data source holds, as a run with these settings would take it. Lengths are in tokens, one a pair.
 
     `found` says in a sentence what form it has. Where the columns must be chosen first, `is_unmapped` is true,
-    `columns` lists them, and there are no pairs.
+    `columns` lists them, and there are no pairs. Lengths are those of whole replies, `num_cut` counts the replies that
+    go beyond `max_length`, and both are of the first pairs alone where there are very many. `base` is whose tokens
+    they are. `pair` is the row that was asked for; `raw` is what stands there, where that makes no pair.
     """
 
     found: str
@@ -159,8 +164,11 @@ class DataView:
     chosen_lengths: tuple[int, ...] = ()
     rejected_lengths: tuple[int, ...] = ()
     num_cut: int = 0
+    max_length: int = 0
+    base: str = ""
     sha256: str = ""
     pair: PairView | None = None
+    raw: str = ""
 
 
 @dataclass(frozen=True)
