@@ -1,0 +1,189 @@
+"""Runs that are there already: a note, another name, their end, how to repeat one, and how several of them differ.
+
+Knows nothing of torch or the page. Leaves a run that goes on alone, and everything outside models/finetuned.
+"""
+
+import contextlib
+import json
+import math
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from core import disk, paths, runs
+from core.compare import list_comparisons
+from core.errors import PlaygroundError, RequestError
+from core.settings import TRAINING
+
+CONFIG = "run.yaml"
+NOTE = "note.txt"
+MAX_NOTE_CHARS = 2000
+BLOCKS = "▁▂▃▄▅▆▇█"
+MAX_BLOCKS = 16
+# What a run.yaml holds besides settings, in words.
+NAMES = {
+    "method": "Method", "model": "Base", "base_fingerprint": "Fingerprint of the base", "dataset": "Data",
+    "data_sha256": "SHA-256 of the data", "from_adapter": "Starts from", "is_trait_counted": "Trait counted",
+    "pinned": "Pinned prompts",
+}  # fmt: skip
+
+GOES_ON = "The run '{}' is going on. Stop it, or wait until it is done."
+IS_NEEDED = "The run '{}' is going on, and it starts from '{}'. Stop it, or wait until it is done."
+
+
+# --- notes --------------------------------------------------------------------------------------------
+
+
+def note(name: str, text: str) -> None:
+    """Keep what somebody says of a run, in place of what was said before."""
+    runs.read_run(name)
+    text = text.strip()
+    if len(text) > MAX_NOTE_CHARS:
+        raise RequestError(f"A note may have {MAX_NOTE_CHARS:,} characters, and this one has {len(text):,}.")
+    # Not in status.json: whoever trains writes that anew at every step.
+    paths.write_text(paths.run_dir(name) / NOTE, text)
+
+
+def read_note(name: str) -> str:
+    """Empty where nothing was said."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return (paths.run_dir(name) / NOTE).read_text(encoding="utf-8")
+    return ""
+
+
+# --- another name, an end -----------------------------------------------------------------------------
+
+
+def rename(old: str, new: str) -> None:
+    """Give a run that is over another name, in one piece, and tell the runs that start from it.
+
+    The adapter's sealed manifest keeps the name under which it was trained.
+    """
+    needed_by = check_at_rest(old)
+    folder = paths.run_dir(new)
+    if folder.exists():
+        raise RequestError(f"There is a run named '{new}' already. Take another name.")
+    paths.run_dir(old).rename(folder)
+    for name in (new, *needed_by):
+        _tell(name, old, new)
+    runs.log(new, f"renamed from {old}")
+
+
+def _tell(name: str, old: str, new: str) -> None:
+    """Put `new` where a run's own files speak of the run `old`."""
+    status = paths.read_json(paths.run_dir(name) / "status.json")
+    if isinstance(status, dict):
+        facts = status.get("facts")
+        if isinstance(facts, dict) and facts.get("follows") == old:
+            status["facts"] = facts | {"follows": new}
+        paths.write_json(paths.run_dir(name) / "status.json", status | {"name": name})
+    config = _config(name)
+    if config.get("from_adapter") == old:
+        runs.write_config(name, config | {"from_adapter": new})
+
+
+def delete(name: str) -> None:
+    """Remove a run that is over with all that is in its folder; a link in there goes, and what it leads to stays."""
+    check_at_rest(name)
+    folder = paths.run_dir(name)
+    # Should some of it resist, the rest is no run any more.
+    aside = folder.with_name(f".{name}.gone")
+    shutil.rmtree(aside, ignore_errors=True)
+    folder.rename(aside)
+    try:
+        shutil.rmtree(aside)
+    except OSError as error:
+        why = disk.reason(error) or error.strerror or type(error).__name__
+        raise PlaygroundError(f"Not all of '{name}' could be deleted ({why}). What is left is in {aside}.") from error
+
+
+def check_at_rest(name: str) -> list[str]:
+    """The runs that start from this one; RequestError where it, or one of them, is going on."""
+    if runs.read_run(name).is_alive:
+        raise RequestError(GOES_ON.format(name))
+    needed_by = [run.name for run in runs.list_runs() if _config(run.name).get("from_adapter") == name]
+    for other in needed_by:
+        if runs.read_run(other).is_alive:
+            raise RequestError(IS_NEEDED.format(other, name))
+    return needed_by
+
+
+def losses(name: str) -> list[str]:
+    """What else would suffer if this run were deleted, a sentence each; RequestError where it must not be."""
+    needed_by = check_at_rest(name)
+    compared = sum(_compared(path) == name for path in list_comparisons())
+    said = []
+    if needed_by:
+        said.append(
+            f"Started from it: {', '.join(needed_by)}. Adapters stay, but no such run can be resumed or repeated."
+        )
+    if compared:
+        said.append(f"Comparisons of it: {compared}. Their results stay, but none of them can go on.")
+    return said
+
+
+def _compared(journal: Path) -> str:
+    """Which adapter a comparison is of."""
+    with contextlib.suppress(OSError, ValueError, AttributeError), journal.open(encoding="utf-8") as file:
+        return str(json.loads(file.readline()).get("adapter", ""))
+    return ""
+
+
+# --- how they differ, how one is repeated -------------------------------------------------------------
+
+
+def differences(names: Sequence[str]) -> list[list[str]]:
+    """What the runs' configurations do not agree on: its name in words, then a value a run, empty where it has none."""
+    flat = [_flat(runs.read_config(paths.run_dir(name) / CONFIG)) for name in names]
+    keys = dict.fromkeys(key for one in flat for key in one)
+    rows = [[key, *(one.get(key, "") for one in flat)] for key in keys]
+    return [row for row in rows if len(set(row[1:])) > 1]
+
+
+def _flat(config: Mapping[str, Any], within: str = "") -> dict[str, str]:
+    """Every value of a configuration as text, under its name in words."""
+    found: dict[str, str] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            found |= _flat(value, "" if key == "settings" else f"{key}: ")
+        elif key != "data":  # the same file's name in every run's folder
+            found[within + _words(key)] = "; ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return found
+
+
+def _words(key: object) -> str:
+    name = str(key)
+    return TRAINING[name].label if name in TRAINING else NAMES.get(name, name)
+
+
+def reproduce_command(name: str) -> str:
+    """What, typed in the project's folder, trains the same adapter again."""
+    path = paths.run_dir(name) / CONFIG
+    if not path.is_file():
+        raise RequestError(f"The run '{name}' was cut off before it began, so there is nothing to repeat.")
+    shown = path.relative_to(paths.PROJECT_ROOT) if path.is_relative_to(paths.PROJECT_ROOT) else path
+    return shlex.join(["python", "playground.py", "train", "--config", str(shown)])
+
+
+def _config(name: str) -> dict[str, Any]:
+    with contextlib.suppress(RequestError):
+        return runs.read_config(paths.run_dir(name) / CONFIG)
+    return {}
+
+
+# --- a curve in a cell --------------------------------------------------------------------------------
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """A curve as blocks, each the mean of its share of the values; empty where there are fewer than two."""
+    finite = [value for value in values if math.isfinite(value)]
+    if len(finite) < 2:
+        return ""
+    num = min(MAX_BLOCKS, len(finite))
+    cuts = [len(finite) * i // num for i in range(num + 1)]
+    means = [math.fsum(finite[a:b]) / (b - a) for a, b in zip(cuts, cuts[1:], strict=False)]
+    low, high = min(means), max(means)
+    scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
+    return "".join(BLOCKS[round((mean - low) * scale)] for mean in means)
