@@ -102,6 +102,10 @@ def _train_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="", help="the starter (default), a folder, or a Hub id")
     parser.add_argument("--run", default="", help="the run's name; made up without")
     parser.add_argument("--from-adapter", default="", help="go on from this finished adapter")
+    parser.add_argument(
+        "--columns", default="", help="which columns of the data hold what, as prompt=question,chosen=best,rejected=bad"
+    )
+    parser.add_argument("--pin", action="append", metavar="PROMPT", help="answer this on the way; may be repeated")
     parser.add_argument("--resume", action="store_true", help="go on with --run from its last checkpoint")
     parser.add_argument("--no-trait", action="store_true", help="do not count the starter data's trait at the end")
     for setting in [*DATA.values(), *TRAINING.values()]:

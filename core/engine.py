@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from core import (
+    awake,
     catalogue,
     device,
     disk,
@@ -34,7 +35,7 @@ from core.loader import ResidentModel
 from core.messages import Conversation
 from core.planning import Planner
 from core.redact import api_key
-from core.runs import RunStatus
+from core.runs import Run, RunStatus
 from core.settings import Decoding
 from core.wire import (
     BaseCard,
@@ -299,13 +300,19 @@ class Engine:
             self.load_base(number, model)
 
     def _execute(self, name: str, is_resumed: bool) -> None:
+        """Do the run, and the one that is to follow on it."""
+        following: Run | None = None
         self.control = run_progress.Control(serve=self._serve)
         self.tell(run=name)
         try:
-            runner.execute(self.loaded(), name, self.control, is_resumed)
+            run = runner.execute(self.loaded(), name, self.control, is_resumed)
+            awake.notify(f"{name}: {run.status}", run.reason)
+            following = runner.next_of(self.loaded(), run)
         finally:
             self.control = None
             self.tell(run=None, adapters=self.loaded().adapters)
+        if following and not self.is_closing:
+            self._execute(following.name, is_resumed=False)
 
     def _serve(self) -> None:
         """What a run calls between its micro-steps."""

@@ -32,12 +32,14 @@ BATCH_TOKENS = 4096
 # Tokens of a response along which drift is measured, and how many of them at once: bounds what the vocabulary costs.
 MAX_DRIFT_TOKENS = 512
 DRIFT_CHUNK = 64
+# What of a row its collator takes.
+IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
 GREEDY = Decoding(max_new_tokens=TRAIT_MAX_NEW_TOKENS, temperature=0.0)
 
 
 @dataclass(frozen=True)
 class PairLogps:
-    """Summed log-probabilities of a pair's replies, and the replies' lengths in tokens."""
+    """Summed log-probabilities of a pair's replies, and their lengths in tokens; nought where there is no reply."""
 
     chosen: float
     rejected: float
@@ -64,7 +66,7 @@ def pair_logps(
     collate = DataCollatorForPreference(pad_token_id=int(resident.tokenizer.pad_token_id))
     found: dict[int, PairLogps] = {}
     for indices in _batches(rows):
-        batch = collate([vars(rows[i]) for i in indices])
+        batch = collate([{name: getattr(rows[i], name) for name in IDS} for i in indices])
         ids, mask = batch["input_ids"], batch["completion_mask"]
         with fused_head.scoring(resident.model), resident.speaking([contender]):
             out = resident.model(
@@ -96,25 +98,56 @@ def _batches(rows: Sequence[TokenPair]) -> list[list[int]]:
 def held_out_figures(
     base: Sequence[PairLogps], tuned: Sequence[PairLogps], reference: Sequence[PairLogps], beta: float
 ) -> dict[str, Any]:
-    """Reward accuracy and margin of tuned against its reference, and preference accuracy of base and tuned."""
+    """Reward accuracy and margin of tuned against its reference, and preference accuracy of base and tuned.
+
+    Rows without a rejected reply give how much likelier the chosen one became, and no preference.
+    """
+    nothing = {"held_out": len(base), "preference_accuracy_base": None, "preference_accuracy_tuned": None}
     if not base:
-        return {"held_out": 0, "preference_accuracy_base": None, "preference_accuracy_tuned": None}
-    margins = [
-        beta * ((t.chosen - r.chosen) - (t.rejected - r.rejected)) for t, r in zip(tuned, reference, strict=True)
-    ]
+        return nothing
+    said = {
+        "held_out_logps_chosen_base": math.fsum(p.chosen for p in base) / len(base),
+        "held_out_logps_chosen_tuned": math.fsum(p.chosen for p in tuned) / len(tuned),
+    }
+    if not all(p.num_rejected for p in base):
+        return {
+            **nothing,
+            **said,
+            "chosen_gain": _gain([t.chosen - b.chosen for b, t in zip(base, tuned, strict=True)]),
+        }
+    margins = _margins(tuned, reference, beta)
     summed = _paired([p.is_right for p in base], [p.is_right for p in tuned])
     return {
         "held_out": len(base),
+        **said,
         "held_out_reward_accuracy": sum(m > 0 for m in margins) / len(margins),
         "held_out_reward_margin": math.fsum(margins) / len(margins),
-        "held_out_logps_chosen_base": math.fsum(p.chosen for p in base) / len(base),
-        "held_out_logps_chosen_tuned": math.fsum(p.chosen for p in tuned) / len(tuned),
         "preference_accuracy_base": summed["base_k"] / len(base),
         "preference_accuracy_tuned": summed["tuned_k"] / len(base),
         "margin": _margin(base, tuned),
         **summed,
         "per_token": _paired([p.is_right_per_token for p in base], [p.is_right_per_token for p in tuned]),
     }
+
+
+def look_figures(policy: Sequence[PairLogps], reference: Sequence[PairLogps], beta: float) -> dict[str, Any]:
+    """What a look on the way says of held-out pairs; `reference` is empty where there is none."""
+    if not all(p.num_rejected for p in policy):
+        return {}
+    figures = {"eval_n": len(policy), "eval_preference_accuracy": sum(p.is_right for p in policy) / len(policy)}
+    if not reference:
+        return figures
+    margins = _margins(policy, reference, beta)
+    return {
+        **figures,
+        "eval_reward_accuracy": sum(m > 0 for m in margins) / len(margins),
+        "eval_reward_margin": math.fsum(margins) / len(margins),
+    }
+
+
+def _margins(policy: Sequence[PairLogps], reference: Sequence[PairLogps], beta: float) -> list[float]:
+    """DPO's implicit reward of chosen less that of rejected, a pair (Rafailov et al. 2023, section 4)."""
+    return [beta * ((p.chosen - r.chosen) - (p.rejected - r.rejected)) for p, r in zip(policy, reference, strict=True)]
 
 
 def _paired(base: Sequence[bool], tuned: Sequence[bool]) -> dict[str, Any]:
@@ -131,7 +164,11 @@ def _paired(base: Sequence[bool], tuned: Sequence[bool]) -> dict[str, Any]:
 
 def _margin(base: Sequence[PairLogps], tuned: Sequence[PairLogps]) -> dict[str, Any]:
     """How many nats further than base tuned puts the chosen reply above the rejected one, and for how many pairs."""
-    gains = [(t.chosen - t.rejected) - (b.chosen - b.rejected) for b, t in zip(base, tuned, strict=True)]
+    return _gain([(t.chosen - t.rejected) - (b.chosen - b.rejected) for b, t in zip(base, tuned, strict=True)])
+
+
+def _gain(gains: Sequence[float]) -> dict[str, Any]:
+    """The mean gain in nats with its interval, how many are above and below nought, and the sign test."""
     positive, negative = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
     test = {"positive": positive, "negative": negative, "p": stats.sign_test(positive, negative)}
     return {**asdict(stats.mean_interval(gains)), **test}

@@ -31,13 +31,19 @@ def compact() -> Iterator[None]:
 
 @contextlib.contextmanager
 def scoring(model: Any) -> Iterator[None]:
-    """Inside, `model(…, labels=…, fused_lm_head=True).log_probs` has shape (rows, positions - 1), 0 without label."""
+    """Inside, `model(…, labels=…, fused_lm_head=True).log_probs` has shape (rows, positions - 1), 0 without label.
+
+    A run that is going on has a head of its own there, and finds it again afterwards.
+    """
+    before = model.__dict__.get("forward")
     utils.add_fused_lm_head(model)
     try:
         with compact():
             yield
     finally:
         remove(model)
+        if before is not None:
+            model.forward = before
 
 
 def remove(model: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from core import (
     adapters,
+    awake,
     generate,
     inspection,
     locks,
@@ -30,6 +31,8 @@ from core.runs import Run, RunStatus
 from core.settings import DATA, TRAINING, Decoding
 from core.terminal import SAY_EVERY_S, Result, load, load_for, say
 
+COLUMNS = ("prompt", "chosen", "rejected")
+
 # Libraries warn of their own future; a terminal is for what concerns the user.
 warnings.simplefilter("ignore")
 
@@ -45,6 +48,11 @@ def train(asked: argparse.Namespace) -> Result:
         control = run_progress.Control(serve=_Teller(name).tick)
         with _interrupts(control):
             run = runner.execute(resident, name, control, is_resumed=asked.resume)
+            while (following := runner.next_of(resident, run)) and not control.is_stopping:
+                say(f"{run.name} is finished; {following.name} goes on from it.")
+                control.serve = _Teller(following.name).tick
+                run = runner.execute(resident, following.name, control)
+    awake.notify(f"{run.name}: {run.status}", run.reason)
     if run.status is RunStatus.FAILED:
         raise PlaygroundError(run.reason)
     if run.status in (RunStatus.STOPPED, RunStatus.INTERRUPTED):
@@ -105,16 +113,27 @@ def read_request(asked: argparse.Namespace) -> RunRequest:
         run=paths.check_name(asked.run) if asked.run else "",
         from_adapter=asked.from_adapter or request.from_adapter,
         limit=request.limit if asked.limit is None else DATA["limit"].check(asked.limit),
+        split_seed=DATA["split_seed"].check(asked.split_seed or 0),
+        columns=_columns(asked.columns),
+        pinned=tuple(asked.pin) if asked.pin else request.pinned,
         held_out=request.held_out if asked.held_out is None else DATA["held_out"].check(asked.held_out),
         is_trait_counted=request.is_trait_counted and not asked.no_trait,
         settings={**request.settings, **given},
         config="" if asked.dataset else request.config,
     )
     if not request.method:
-        raise RequestError("Say how to teach: --method sft or --method dpo (or --recipe, or --config).")
+        raise RequestError("Say how to teach: --method sft, dpo or sft+dpo (or --recipe, or --config).")
     if not request.dataset:
         raise RequestError("Say what to teach from: --dataset starter, a .jsonl file, or a Hub id.")
     return request
+
+
+def _columns(text: str) -> dict[str, str]:
+    """What "prompt=question,chosen=best" says of the data's columns."""
+    named = dict(part.partition("=")[::2] for part in text.split(",")) if text else {}
+    if not set(named) <= set(COLUMNS) or not all(named.values()):
+        raise RequestError(f"--columns says what holds {', '.join(COLUMNS)}, as in prompt=question,chosen=best.")
+    return named
 
 
 def _figures(run: Run) -> dict[str, Any]:

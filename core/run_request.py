@@ -11,11 +11,22 @@ from pathlib import Path
 
 from core import adapters, checkpoints, paths, preferences, runs
 from core.client import RunRequest
-from core.errors import DataError, RequestError
+from core.errors import DataError, RequestError, SettingError
 from core.loader import ResidentModel
 from core.preferences import PreferenceData
-from core.runs import Run
-from core.settings import DATA, MIN_USABLE_ROWS, Method, Settings, Size, parse_method, size_of
+from core.runs import Run, RunStatus
+from core.settings import (
+    DATA,
+    MAX_PINNED,
+    MAX_PINNED_CHARS,
+    MIN_USABLE_ROWS,
+    PINNED_PROMPTS,
+    Method,
+    Settings,
+    Size,
+    parse_method,
+    size_of,
+)
 from core.token_rows import TokenPair, tokenise
 
 DATA_FILE = "data.jsonl"
@@ -28,21 +39,82 @@ LIBRARIES = ("torch", "transformers", "trl", "peft")
 def check(request: RunRequest, token: str = "") -> tuple[RunRequest, PreferenceData]:
     """What `prepare` needs; RequestError for all that can be seen to be wrong before a base is fetched and loaded."""
     request = with_config(request)
-    Settings.of(parse_method(request.method), Size.LARGE, request.settings)
+    method = parse_method(request.method)
+    Settings.of(method, Size.LARGE, request.settings)
+    checked_pinned(request.pinned)
+    if request.then is not None:
+        _check_then(request.then)
     if request.run and paths.run_dir(request.run).exists():
         raise RequestError(runs.TAKEN.format(request.run))
     if request.from_adapter:
         adapters.verify(adapters.find(request.from_adapter))
-    return request, read_data(resolve_source(request), request, token)
+    data = read_data(resolve_source(request), request, token)
+    return request, data
 
 
-def prepare(resident: ResidentModel, request: RunRequest, data: PreferenceData) -> Run:
-    """Make the folder of a checked request's run; RequestError, with nothing made, where the base tells against it."""
+def _check_then(then: object) -> None:
+    if not isinstance(then, dict):
+        raise RequestError(f"'then' must hold the settings of the DPO run that follows, not {str(then)[:40]!r}.")
+    Settings.of(Method.DPO, Size.LARGE, {name: value for name, value in then.items() if name != "run"})
+
+
+def stages(request: RunRequest, size: Size) -> list[RunRequest]:
+    """The request itself, or the two runs that SFT, then DPO comes to: the second is told what the first is called."""
+    if parse_method(request.method) is not Method.SFT_DPO:
+        return [request]
+    settings = Settings.of(Method.SFT_DPO, size, request.settings)
+    rates = {"learning_rate": settings.sft_learning_rate, "epochs": settings.sft_epochs}
+    then = settings.as_dict(Method.DPO)
+    first = replace(
+        request,
+        method=Method.SFT,
+        run=f"{request.run}-sft" if request.run else "",
+        settings=settings.as_dict(Method.SFT) | rates,
+        then=then | ({"run": request.run} if request.run else {}),
+        is_trait_counted=False,
+    )
+    return [first, replace(request, method=Method.DPO, settings=then)]
+
+
+def following(resident: ResidentModel, run: Run) -> Run | None:
+    """The DPO run that is to follow on a finished SFT run's adapter and data, ready to be done; None where none is."""
+    folder = paths.run_dir(run.name)
+    if run.status is not RunStatus.FINISHED or not run.facts.get("then"):
+        return None
+    config = runs.read_config(folder / "run.yaml")
+    settings = dict(config["then"])
+    request = RunRequest(
+        method=Method.DPO,
+        dataset=config["dataset"],
+        run=settings.pop("run", ""),
+        from_adapter=run.name,
+        settings=settings,
+        pinned=tuple(config["pinned"]),
+    )
+    return prepare(resident, request, preferences.read_snapshot(folder / DATA_FILE), follows=run.name)
+
+
+def checked_pinned(prompts: object) -> tuple[str, ...]:
+    """The prompts to answer on the way, the usual ones for None; SettingError where they are too many or too long."""
+    if prompts is None:
+        return PINNED_PROMPTS
+    if not isinstance(prompts, list | tuple) or not all(isinstance(p, str) and p.strip() for p in prompts):
+        raise SettingError("Pinned prompts must be texts, one a line.")
+    if len(prompts) > MAX_PINNED or any(len(p) > MAX_PINNED_CHARS for p in prompts):
+        raise SettingError(f"There may be {MAX_PINNED} pinned prompts of at most {MAX_PINNED_CHARS} characters each.")
+    return tuple(prompts)
+
+
+def prepare(resident: ResidentModel, request: RunRequest, data: PreferenceData, follows: str = "") -> Run:
+    """Make the folder of a checked request's run, of its first one where it is two; RequestError, with nothing made,
+    where the base tells against it. `follows` names the run that this one goes on from."""
+    request = stages(request, size_of(resident.num_parameters))[0]
     method, settings = read_settings(resident, request)
     check_usable(resident, data, settings)
     if request.from_adapter:
         resident.attach(request.from_adapter)
-    run = runs.create(method, request.run, base=resident.name, dataset=request.dataset)
+    facts = {"then": True} if request.then is not None else {"follows": follows} if follows else {}
+    run = runs.create(method, request.run, base=resident.name, dataset=request.dataset, facts=facts)
     try:
         _fill(run.name, resident, request, method, settings, data)
     except BaseException:
@@ -74,6 +146,8 @@ def _fill(
             "from_adapter": request.from_adapter,
             "is_trait_counted": request.is_trait_counted and request.dataset == STARTER_DATA,
             "settings": settings.as_dict(method),
+            "pinned": list(checked_pinned(request.pinned)),
+            **({"then": request.then} if request.then is not None else {}),
             "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
         },
     )
@@ -97,7 +171,7 @@ def with_config(request: RunRequest) -> RunRequest:
     if not request.config:
         return request
     config = runs.read_config(Path(request.config))
-    known = {"method", "model", "dataset", "from_adapter", "is_trait_counted", "settings"}
+    known = {"method", "model", "dataset", "from_adapter", "is_trait_counted", "settings", "pinned", "then"}
     other = {"base_fingerprint", "data", "data_sha256", "versions"}
     unknown = sorted(set(config) - known - other)
     if unknown:
@@ -105,8 +179,10 @@ def with_config(request: RunRequest) -> RunRequest:
     merged = {k: getattr(request, k) or config.get(k, "") for k in ("method", "model", "dataset", "from_adapter")}
     settings = {**(config.get("settings") or {}), **request.settings}
     counted = request.is_trait_counted and bool(config.get("is_trait_counted", True))
+    pinned = config.get("pinned") if request.pinned is None else request.pinned
+    then = config.get("then") if request.then is None else request.then
     is_own_data = bool(request.dataset) and request.dataset != config.get("dataset")
-    kept = replace(request, **merged, settings=settings, is_trait_counted=counted)
+    kept = replace(request, **merged, settings=settings, is_trait_counted=counted, pinned=pinned, then=then)
     return replace(kept, config="") if is_own_data or "data" not in config else kept
 
 

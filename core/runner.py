@@ -15,7 +15,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from core import adapters, checkpoints, disk, evaluate, paths, preferences, reference_file, runs, trainer
+from core import (
+    adapters,
+    awake,
+    checkpoints,
+    disk,
+    evaluate,
+    paths,
+    preferences,
+    reference_file,
+    run_request,
+    runs,
+    timeline,
+    trainer,
+)
 from core.device import MemoryWatch, is_out_of_memory
 from core.errors import AdapterError, Cancelled, DataError, InertAdapter, ModelError, PlaygroundError, RequestError
 from core.evaluate import PairLogps
@@ -24,8 +37,9 @@ from core.preferences import PreferenceData
 from core.run_progress import Control, Reporter
 from core.run_request import DATA_FILE
 from core.runs import Phase, Run, RunStatus
-from core.settings import Method, Settings, parse_method, size_of
-from core.token_rows import TokenPair, tokenise
+from core.settings import PINNED_MAX_NEW_TOKENS, Method, Settings, parse_method, size_of
+from core.token_rows import TokenPair, facts, tokenise
+from core.watch import Watch, look_steps
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +47,7 @@ REFERENCE_FILE = "reference.safetensors"
 OUT_OF_MEMORY = (
     "Memory ran out at step {}. Lower the batch size or max length, or turn gradient checkpointing on, and start again."
 )
+DISCARDED = "Discarded: nothing of it is kept."
 NOT_SAVED = "{}, so the run could not be saved. Put that right and resume; the last checkpoint is kept."
 
 
@@ -45,7 +60,13 @@ class _Work:
     data: PreferenceData
     from_adapter: str
     is_trait_counted: bool
+    pinned: tuple[str, ...]
     config: dict[str, Any]
+
+    @property
+    def reference(self) -> str:
+        """The contender that DPO holds its policy to; none for SFT."""
+        return (self.from_adapter or BASE) if self.method is Method.DPO else ""
 
 
 def execute(resident: ResidentModel, name: str, control: Control, is_resumed: bool = False) -> Run:
@@ -53,7 +74,7 @@ def execute(resident: ResidentModel, name: str, control: Control, is_resumed: bo
     reporter = Reporter(runs.write(runs.read_run(name), status=RunStatus.RUNNING, reason=""), control)
     runs.log(name, "resumed" if is_resumed else "started")
     try:
-        with MemoryWatch(resident.device.kind) as memory, contextlib.ExitStack() as stack:
+        with MemoryWatch(resident.device.kind) as memory, awake.awake(), contextlib.ExitStack() as stack:
             stack.callback(resident.close_policy)
             reporter.peak = lambda: memory.peak
             result = _run(resident, reporter, is_resumed)
@@ -67,6 +88,9 @@ def execute(resident: ResidentModel, name: str, control: Control, is_resumed: bo
         status, reason = RunStatus.FAILED, str(error)
     except Exception as error:  # the edge of a run: whatever ends it is recorded in its folder
         status, reason = RunStatus.FAILED, _sentence(error, reporter.run, name)
+    if control.is_discarded and status is not RunStatus.FAILED:
+        shutil.rmtree(paths.run_dir(name), ignore_errors=True)
+        return replace(reporter.run, status=status, reason=DISCARDED)
     _sweep(paths.run_dir(name))
     runs.log(name, f"{status} {reason}".strip())
     try:
@@ -74,6 +98,15 @@ def execute(resident: ResidentModel, name: str, control: Control, is_resumed: bo
     except OSError as error:
         log.error("%s is %s, and that could not be written: %s", name, status, error)
         return replace(reporter.run, status=status, reason=reason, eta_s=None)
+
+
+def next_of(resident: ResidentModel, run: Run) -> Run | None:
+    """The run that is to follow on this one, ready to be done; where it cannot be, this one says why."""
+    try:
+        return run_request.following(resident, run)
+    except PlaygroundError as error:
+        runs.write(run, reason=f"It is finished, but the DPO run after it could not begin: {error}")
+        return None
 
 
 def _sweep(folder: Path) -> None:
@@ -103,14 +136,19 @@ def _run(resident: ResidentModel, reporter: Reporter, is_resumed: bool) -> dict[
     reporter.phase(Phase.READING)
     work = read_work(resident, folder)
     train_rows, held_rows, left_out = _tokenise(resident, work, reporter)
+    reporter.run = replace(reporter.run, facts={**reporter.run.facts, **facts(train_rows)})
     resume_from = _checkpoint(name, folder) if is_resumed else None
     if not is_resumed or resume_from is None:
         runs.cut_metrics(name, 0)
     reporter.trained_at = time.monotonic()
     reference = _reference(resident, work, train_rows, reporter)
+    watch = _watch(resident, work, held_rows, reporter)
+    _begin_watch(watch, resume_from, reporter)
     resident.open_policy(work.settings, work.from_adapter)
-    _train(resident, work, train_rows, reference, reporter, resume_from)
+    _train(resident, work, train_rows, reference, watch, reporter, resume_from)
     reporter.trained()
+    if reporter.control.is_discarded:
+        raise Cancelled(DISCARDED)
     reporter.phase(Phase.SAVING)
     adapters.write(resident.peft, folder / "adapter", _provenance(work, name), model_card(work, name))
     resident.close_policy()
@@ -143,7 +181,8 @@ def read_work(resident: ResidentModel, folder: Path) -> _Work:
     from_adapter = str(config.get("from_adapter") or "")
     if from_adapter:
         resident.attach(from_adapter)
-    return _Work(method, settings, data, from_adapter, bool(config.get("is_trait_counted")), config)
+    pinned = run_request.checked_pinned(config.get("pinned"))
+    return _Work(method, settings, data, from_adapter, bool(config.get("is_trait_counted")), pinned, config)
 
 
 def _tokenise(
@@ -178,7 +217,7 @@ def _reference(
     if kept is not None:
         return kept
     reporter.phase(Phase.REFERENCE, len(rows))
-    scores = evaluate.pair_logps(resident, work.from_adapter or BASE, rows, reporter.done)
+    scores = evaluate.pair_logps(resident, work.reference, rows, reporter.done)
     logps = [(s.chosen, s.rejected) for s in scores]
     reference_file.write(path, logps)
     return logps
@@ -189,10 +228,12 @@ def _train(
     work: _Work,
     rows: Sequence[TokenPair],
     reference: Sequence[tuple[float, float]],
+    watch: Watch,
     reporter: Reporter,
     resume_from: Path | None,
 ) -> None:
     name = reporter.run.name
+    look_at = look_steps(trainer.num_steps(len(rows), work.settings), work.settings.looks)
 
     def begin(step: int, steps: int) -> None:
         reporter.first_step = step
@@ -204,9 +245,27 @@ def _train(
         reporter.trained()
         reporter.progress(phase_done=row["step"], step=row["step"])
 
-    hooks = trainer.Hooks(reporter.serve, lambda: reporter.control.is_stopping, on_row, begin)
+    hooks = trainer.Hooks(reporter.serve, lambda: reporter.control.is_stopping, on_row, begin, watch.look, look_at)
     folder = paths.run_dir(name) / "checkpoints"
     trainer.train(resident, work.method, work.settings, rows, reference, folder, hooks, resume_from)
+
+
+def _watch(resident: ResidentModel, work: _Work, held_rows: Sequence[TokenPair], reporter: Reporter) -> Watch:
+    prompts = work.pinned if work.settings.looks else ()
+
+    def between() -> None:
+        reporter.serve()
+        if reporter.control.is_stopping:
+            raise Cancelled("Stopped.")
+
+    return Watch(resident, reporter.run.name, held_rows, prompts, work.reference, work.settings.beta, between)
+
+
+def _begin_watch(watch: Watch, resume_from: Path | None, reporter: Reporter) -> None:
+    if watch.prompts:
+        reporter.phase(Phase.PINNED, PINNED_MAX_NEW_TOKENS)
+        step = checkpoints.step_of(resume_from) if resume_from else 0
+        watch.begin(step, lambda done: reporter.progress(phase_done=done))
 
 
 def _measure(resident: ResidentModel, work: _Work, rows: Sequence[TokenPair], reporter: Reporter) -> dict[str, Any]:
@@ -221,6 +280,8 @@ def _measure(resident: ResidentModel, work: _Work, rows: Sequence[TokenPair], re
     figures = evaluate.held_out_figures(
         scores[BASE], scores[name], scores[work.from_adapter or BASE], work.settings.beta
     )
+    if looks := timeline.read(name).looks:
+        figures["moved"] = looks[-1].moved
     figures["passage_logp_base"] = evaluate.passage_logp(resident, BASE, lambda done: reporter.serve())
     figures["passage_logp_tuned"] = evaluate.passage_logp(resident, name, lambda done: reporter.serve())
     if work.is_trait_counted and work.data.held_out:

@@ -36,6 +36,7 @@ class Phase(StrEnum):
     READING = "reading data"
     TOKENISING = "tokenising"
     REFERENCE = "reference pass"
+    PINNED = "answering the pinned prompts"
     TRAINING = "training"
     SAVING = "saving"
     EVALUATING = "evaluating"
@@ -45,6 +46,7 @@ class Phase(StrEnum):
 ALIVE = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSED)
 RESUMABLE = (RunStatus.STOPPED, RunStatus.INTERRUPTED, RunStatus.FAILED)
 KILLED = "The process that trained it ended before it was done. Resume goes on from the last checkpoint."
+DAMAGED = "Its status.json is damaged."
 TAKEN = "There is a run named '{}' already. Take another name, or resume it."
 
 
@@ -71,7 +73,6 @@ class Run:
     updated_at: str = ""
     pid: int = 0
     pid_started: float = 0.0
-    note: str = ""
     train_s: float = 0.0
     peak_memory_bytes: int = 0
     # What is known of the work once the data is tokenised: pairs, replies, cut_replies, longest, chosen_longer.
@@ -125,7 +126,7 @@ def _as_listed(name: str) -> Run:
     folder = paths.finetuned_dir() / name
     run = _parse(name, paths.read_json(folder / "status.json"))
     if run is None:
-        return Run(name=name, status=RunStatus.FAILED, reason="Its status.json is damaged.")
+        return Run(name=name, status=RunStatus.FAILED, reason=DAMAGED)
     if run.is_alive and not _is_running(run.pid, run.pid_started):
         return replace(run, status=RunStatus.INTERRUPTED, reason=KILLED, eta_s=None)
     return run

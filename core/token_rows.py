@@ -9,16 +9,19 @@ import torch
 
 from core.chat_template import ChatTemplate, PrefixError
 from core.errors import ModelError
+from core.file_rows import Reason
 from core.preferences import PreferencePair
 
 
 @dataclass(frozen=True)
 class TokenPair:
-    """Token ids of one pair. The replies include what the template puts after them."""
+    """Token ids of one pair. The replies include what the template puts after them, and `num_cut` of them are cut at
+    max length. Data for SFT alone has no rejected reply: its ids are empty."""
 
     prompt_ids: list[int]
     chosen_ids: list[int]
     rejected_ids: list[int]
+    num_cut: int = 0
 
     @property
     def length(self) -> int:
@@ -36,25 +39,46 @@ def tokenise(
     left_out: Counter[str] = Counter()
     for done, pair in enumerate(pairs, 1):
         try:
-            rows.append(_row(template, pair, max_length))
+            rows.append(cut(whole(template, pair), max_length))
         except PrefixError as error:
             left_out[str(error)] += 1
         except ModelError:
-            left_out["the chat template refuses the conversation"] += 1
+            left_out[Reason.REFUSED.value] += 1
         on_done(done)
     return rows, left_out
 
 
-def _row(template: ChatTemplate, pair: PreferencePair, max_length: int) -> TokenPair:
+def whole(template: ChatTemplate, pair: PreferencePair) -> TokenPair:
+    """The pair at its full length; PrefixError or ModelError where the template cannot take it."""
     prompt, chosen = template.pair_ids(pair.prompt, pair.chosen)
-    _, rejected = template.pair_ids(pair.prompt, pair.rejected)
+    return TokenPair(prompt, chosen, template.pair_ids(pair.prompt, pair.rejected)[1] if pair.rejected else [])
+
+
+def cut(row: TokenPair, max_length: int) -> TokenPair:
+    """What the collator keeps of it; PrefixError where that teaches nothing."""
+    prompt, chosen, rejected = row.prompt_ids, row.chosen_ids, row.rejected_ids
     if len(prompt) >= max_length:
-        raise PrefixError("the prompt alone is longer than max length")
-    # What stays of each reply is what the collator keeps; two that differ only behind the cut teach nothing.
+        raise PrefixError(Reason.PROMPT_TOO_LONG)
     room = max_length - len(prompt)
     if chosen[:room] == rejected[:room]:
-        raise PrefixError("chosen and rejected differ only behind max length")
-    return TokenPair(prompt, chosen[:room], rejected[:room])
+        raise PrefixError(Reason.CUT_ALIKE)
+    return TokenPair(prompt, chosen[:room], rejected[:room], (len(chosen) > room) + (len(rejected) > room))
+
+
+def facts(rows: Sequence[TokenPair]) -> dict[str, Any]:
+    """What is known of the rows before anything is trained; lengths in tokens, without what was cut."""
+    chosen, rejected = ([len(ids) for ids in side] for side in
+                        ([r.chosen_ids for r in rows], [r.rejected_ids for r in rows if r.rejected_ids]))  # fmt: skip
+    num_longer = sum(len(row.chosen_ids) > len(row.rejected_ids) for row in rows if row.rejected_ids)
+    return {
+        "pairs": len(rows),
+        "replies": len(chosen) + len(rejected),
+        "cut_replies": sum(row.num_cut for row in rows),
+        "longest": max((row.length for row in rows), default=0),
+        "chosen_longer": num_longer / len(rejected) if rejected else None,
+        "mean_chosen": sum(chosen) / len(chosen) if chosen else None,
+        "mean_rejected": sum(rejected) / len(rejected) if rejected else None,
+    }
 
 
 def grouped_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[int]:

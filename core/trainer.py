@@ -6,8 +6,9 @@ checkpoints are the ones of `checkpoints`; and between micro-steps the run serve
 """
 
 import math
+import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from core import checkpoints, fused_head
+from core.device import memory_used
 from core.errors import NonFiniteLoss
 from core.loader import ResidentModel
 from core.settings import Method, Settings
@@ -30,19 +32,40 @@ PAD_TO = {"mps": 64}
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a run tells and asks while it goes on. `serve` is called between micro-steps."""
+    """What a run tells and asks while it goes on. `serve` is called between micro-steps, `look(step)` after each of
+    the steps `look_at`; what it finds stands in that step's row."""
 
     serve: Callable[[], None]
     is_stopping: Callable[[], bool]
     on_row: Callable[[Mapping[str, Any]], None]
     on_begin: Callable[[int, int], None]
+    look: Callable[[int], Mapping[str, Any]] = lambda step: {}
+    look_at: Collection[int] = ()
+
+
+@dataclass
+class Pace:
+    """What has gone through the model since the last row, and how long that took without anything else."""
+
+    pairs: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def take(self) -> dict[str, float]:
+        """As a row has it; counting begins anew."""
+        rates = {"pairs_per_s": self.pairs / self.seconds, "tokens_per_s": self.tokens / self.seconds}
+        self.pairs = self.tokens = 0
+        self.seconds = 0.0
+        return rates
 
 
 class _Reporter(TrainerCallback):
     """Turns the Trainer's events into calls of the hooks, and a wish to stop into a checkpoint and an end."""
 
-    def __init__(self, hooks: Hooks) -> None:
+    def __init__(self, hooks: Hooks, pace: Pace) -> None:
         self.hooks = hooks
+        self.pace = pace
+        self.seen: Mapping[str, Any] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.hooks.on_begin(state.global_step, state.max_steps)
@@ -52,13 +75,17 @@ class _Reporter(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.hooks.serve()
+        if state.global_step in self.hooks.look_at and not self.hooks.is_stopping():
+            self.seen = self.hooks.look(state.global_step)
         if self.hooks.is_stopping() or state.global_step >= state.max_steps:
             control.should_save = True
             control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
         if logs and "loss" in logs:
-            self.hooks.on_row({"step": state.global_step, **logs})
+            taken = {**self.pace.take(), "memory_bytes": memory_used(args.device.type)}
+            self.hooks.on_row({"step": state.global_step, **logs, **taken, **self.seen})
+            self.seen = {}
 
 
 class _OnResident:
@@ -66,6 +93,8 @@ class _OnResident:
 
     checkpoint_root: Path
     rows_lengths: Sequence[int]
+    sequences_a_pair = 1
+    pace: Pace
     # The Trainer's own.
     args: Any
     state: Any
@@ -77,9 +106,14 @@ class _OnResident:
     def _get_train_sampler(self, train_dataset: Any = None) -> GroupedSampler:
         return GroupedSampler(self.rows_lengths, self.args.per_device_train_batch_size, self.args.seed)
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        loss: torch.Tensor = super().training_step(*args, **kwargs)  # type: ignore[misc]
-        if not torch.isfinite(loss):
+    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        began = time.monotonic()
+        self.pace.pairs += len(inputs["input_ids"]) // self.sequences_a_pair
+        self.pace.tokens += int(inputs["attention_mask"].sum())
+        loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        is_finite = bool(torch.isfinite(loss))  # waits for the device, so that the time is the step's
+        self.pace.seconds += time.monotonic() - began
+        if not is_finite:
             step = self.state.global_step + 1
             raise NonFiniteLoss(
                 f"The loss was {float(loss)} at step {step}, so training stopped there. Lower the learning rate and "
@@ -101,6 +135,8 @@ class _OnResident:
 
 class ResidentDPOTrainer(_OnResident, DPOTrainer):
     """DPO with the reference's log-probabilities as columns of the data."""
+
+    sequences_a_pair = 2
 
 
 class ResidentSFTTrainer(_OnResident, SFTTrainer):
@@ -167,6 +203,8 @@ def _dpo(
         **common,
         beta=settings.beta,
         loss_type=settings.loss.split("+"),
+        # TRL applies it to the sigmoid loss too, where it would be another loss than its name says.
+        label_smoothing=settings.label_smoothing if settings.loss.startswith("robust") else 0.0,
         # True would set every dropout of the resident model to 0 for good.
         disable_dropout=False,
         precompute_ref_log_probs=False,
@@ -207,7 +245,8 @@ def train(
     trainer.checkpoint_root = folder
     trainer.rows_lengths = [row.length for row in rows]
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(_Reporter(hooks))
+    trainer.pace = Pace()
+    trainer.add_callback(_Reporter(hooks, trainer.pace))
     try:
         with fused_head.compact():
             trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)

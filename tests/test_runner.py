@@ -178,7 +178,7 @@ def test_what_cannot_run_is_refused_before_anything_is_made(resident, pairs_file
     for changes, kind, words in [
         ({"settings": {"beta": 7}}, SettingError, "Beta must be a number from 0.01 to 1, not '7'."),
         ({"settings": {"betas": 7}}, SettingError, "There is no setting named 'betas'."),
-        ({"method": "ppo"}, SettingError, "Method must be one of sft, dpo, not 'ppo'."),
+        ({"method": "ppo"}, SettingError, "Method must be one of sft, dpo, sft+dpo, not 'ppo'."),
         ({"from_adapter": "gone"}, AdapterError, "No adapter named 'gone'. There are: none yet."),
         ({"run": "../up"}, RequestError, "'../up' is not a usable name for a run"),
     ]:
