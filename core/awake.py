@@ -5,8 +5,8 @@ Both go through programs that every Mac has; where one is missing or fails, the 
 
 import contextlib
 import os
+import platform
 import subprocess
-import sys
 from collections.abc import Iterator
 
 # The texts are handed over as arguments: nothing in them can be read as a part of the script.
@@ -43,7 +43,7 @@ def notify(title: str, text: str) -> None:
 
 
 def _start(*command: str) -> subprocess.Popen[bytes] | None:
-    if sys.platform != "darwin":
+    if platform.system() != "Darwin":
         return None
     try:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

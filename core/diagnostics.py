@@ -11,7 +11,7 @@ from statistics import fmean, median
 from typing import Final
 
 from core.normalise import HIDDEN, STOP, TURN
-from core.stats import ALPHA, Mean, mcnemar, mean_interval
+from core.stats import ALPHA, Mean, mcnemar, mean_interval, p_words
 
 # Prose repeats a few in a hundred of its runs of four words; a third is a loop, of whatever length its round is.
 LOOP_SHARE: Final = 1 / 3
@@ -136,7 +136,7 @@ class Diagnostics:
         counts = self.counts[sign]
         if not counts.base and not counts.tuned and sign != CUT:
             return ""
-        test = f"; McNemar's exact test: {_p(counts.p)}" if counts.base != counts.tuned else ""
+        test = f"; McNemar's exact test: {p_words(counts.p)}" if counts.base != counts.tuned else ""
         n = self.num_pairs
         return f"Responses {sign}: base {counts.base} of {n}, tuned {counts.tuned} of {n}{test}."
 
@@ -164,7 +164,7 @@ class Diagnostics:
         return (
             f"Tuned's responses have {1 - tuned:.0%} of their words in common with base's, base's own second draws "
             f"{1 - placebo:.0%} (n = {self.distance.num_placebos}); one-sided Mann-Whitney test that tuned's are "
-            f"further: {_p(self.distance.p)}."
+            f"further: {p_words(self.distance.p)}."
         )
 
     def _has_moved(self) -> bool:
@@ -195,8 +195,8 @@ class Diagnostics:
             return ""
         return (
             f"Tuned's responses are about as far from base's as base's own second draws are: {1 - tuned:.0%} of their "
-            f"words in common against {1 - placebo:.0%} ({self.distance.num_placebos} placebo pairs, {_p(p)}), and no "
-            "difference in length is shown."
+            f"words in common against {1 - placebo:.0%} ({self.distance.num_placebos} placebo pairs, {p_words(p)}), "
+            "and no difference in length is shown."
         )
 
 
@@ -278,7 +278,3 @@ def _interval(mean: Mean, form: str, scale: float = 1.0) -> str:
     if mean.low is None or mean.high is None:
         return ""
     return f", 95 % interval {scale * mean.low:{form}} to {scale * mean.high:{form}}"
-
-
-def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"

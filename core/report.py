@@ -21,6 +21,7 @@ from core.stats import (
     extremes,
     false_alarm,
     find,
+    p_words,
     preference_probability,
     prompts_needed,
     sign_test,
@@ -85,14 +86,14 @@ def held_out_lines(figures: Mapping[str, Any]) -> list[str]:
     base, tuned = Interval.of(figures["base_k"], n), Interval.of(figures["tuned_k"], n)
     lines = [
         f"The chosen reply is the likelier one: tuned {_share(tuned)}, base {_share(base)} of {_count(n, 'pair')}; "
-        f"McNemar's exact test {_p(figures['mcnemar_p'])}."
+        f"McNemar's exact test {p_words(figures['mcnemar_p'])}."
     ]
     if margin:
         mean = Mean(margin["n"], margin["mean"], margin["low"], margin["high"])
         lines.append(
             f"Tuned puts the chosen reply further above the rejected one than base does by {_mean(mean)} nats (natural "
             f"logarithms of a probability): further on {margin['positive']}, less far on {margin['negative']} of "
-            f"{margin['n']}; exact sign test {_p(margin['p'])}."
+            f"{margin['n']}; exact sign test {p_words(margin['p'])}."
         )
     return lines
 
@@ -162,7 +163,7 @@ def _doubt(arm: Arm) -> list[str]:
         decided = Interval(t.decided_share, t.decided_low, t.decided_high)
         lines.append(
             f"Of the {t.wins + t.losses} decided it won {_share(decided)}; exact two-sided sign test "
-            f"{_p(sign_test(t.wins, t.losses))}. The probability that its preference rate is above one half is "
+            f"{p_words(sign_test(t.wins, t.losses))}. The probability that its preference rate is above one half is "
             f"{preference_probability(t.wins, t.losses):.2f} (Beta, flat prior; shown, never deciding)."
         )
     if sum(arm.leaning):
@@ -314,10 +315,6 @@ def _over(mean: Mean) -> str:
 def _is_constant(mean: Mean) -> bool:
     """An interval without a width says only that nothing varied."""
     return mean.low is not None and mean.low == mean.high
-
-
-def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def _quote(quote: Quote) -> str:

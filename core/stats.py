@@ -170,6 +170,10 @@ def mcnemar(base_only: int, tuned_only: int) -> float:
     return sign_test(tuned_only, base_only)
 
 
+def p_words(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
 @cache
 def wins_needed(n: int) -> int | None:
     """The fewest wins among n decided that the sign test calls better; None where n is too few for any."""

@@ -2,8 +2,8 @@
 
 import contextlib
 import os
+import platform
 import stat
-import sys
 import time
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                            f'mv "{tmp_path}/{name}.new" "{tmp_path}/{name}.said"\n{then}\n')  # fmt: skip
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
     return tmp_path
 
 
@@ -57,7 +57,7 @@ def test_a_mac_without_these_programs_trains_all_the_same(mac, monkeypatch):
 
 
 def test_no_other_system_is_asked_for_anything(mac, monkeypatch):
-    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
     with awake.awake():
         awake.notify("Preference Playground", "Done.")
     assert not list(mac.glob("*.said"))
