@@ -1,7 +1,8 @@
 """Rows out of a file, one by one, each with its number.
 
 Knows nothing of preferences: a row is whatever JSON value stands there. What cannot be a row
-at all is left out with its reason; what cannot be a data file at all is a DataError.
+at all is left out with its reason; what cannot be a data file at all is a DataError. Files of
+columns are core/table_rows.py's to read.
 """
 
 import contextlib
@@ -18,11 +19,10 @@ from typing import Any
 from core.errors import DataError
 from core.settings import MAX_ARRAY_BYTES, MAX_DATA_BYTES, MAX_LINE_BYTES, MAX_LINES
 
-SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 BOM = b"\xef\xbb\xbf"
 GZIP_MAGIC = b"\x1f\x8b"
 LFS_POINTER = b"version https://git-lfs"
-SAVE_AGAIN = "Save it as UTF-8 text with one JSON object a line."
+SAVE_AGAIN = "Save it as UTF-8 text, with one JSON object a line or as CSV."
 
 
 class Reason(StrEnum):
@@ -31,6 +31,8 @@ class Reason(StrEnum):
     NOT_UTF8 = "bytes that are not UTF-8"
     NOT_JSON = "not valid JSON"
     TOO_DEEP = "JSON nested too deep"
+    NOT_CSV = "not valid CSV"
+    RAGGED = "more or fewer cells than columns"
     NOT_PREFERENCE = "not a preference row"
     NOT_TEXT = "something else where text belongs"
     HALF_CHARACTER = "half a character (lone surrogate)"
@@ -44,11 +46,15 @@ class Reason(StrEnum):
     SAME_REPLY = "chosen equals rejected"
     DUPLICATE = "repeats an earlier row"
     OVERLAP = "held-out row shares its first human turn with training"
+    PROMPT_TOO_LONG = "the prompt alone is longer than max length"
+    CUT_ALIKE = "chosen and rejected differ only behind max length"
+    TWO_PROMPTS = "the chat template renders the prompt differently once it has a reply"
+    REFUSED = "the chat template refuses the conversation"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One JSON value and where it stands: its line, or its place in an array or on the Hub, from 1."""
+    """One JSON value and where it stands: its line, or its place in an array, a table or on the Hub, from 1."""
 
     row: int
     value: Any
@@ -66,11 +72,25 @@ def read_file(path: Path) -> Iterator[Row | LeftOut]:
 
     Read as they are asked for, so the front of a large file costs no more than that of a small one.
     """
-    if not path.name.lower().endswith(SUFFIXES):
-        raise DataError(f"{path} is not one of {', '.join(SUFFIXES)}. Convert it to one JSON object a line (.jsonl).")
+    with open_data(path) as file:
+        if file.peek(4096).lstrip().startswith(b"["):
+            yield from _array(file, path)
+            return
+        for number, line in enumerate(read_lines(file, path), 1):
+            if line.strip():
+                yield _decode(number, line)
+
+
+@contextlib.contextmanager
+def open_data(path: Path) -> Iterator[io.BufferedReader]:
+    """The file's bytes, unpacked, behind a byte order mark; whatever stops them from being read is a DataError."""
     try:
         with _open(path) as file:
-            yield from _array(file, path) if _is_array(file, path) else _lines(file, path)
+            head = file.peek(4096)
+            _check_head(head, path)
+            if head.startswith(BOM):
+                file.read(len(BOM))
+            yield file
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise DataError(f"{path} is a damaged gzip file ({error}). Fetch or compress it again.") from error
     except OSError as error:
@@ -94,17 +114,16 @@ def _open(path: Path) -> Iterator[io.BufferedReader]:
             yield raw
 
 
-def _is_array(file: io.BufferedReader, path: Path) -> bool:
-    head = file.peek(4096)
+def _check_head(head: bytes, path: Path) -> None:
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{path} is UTF-16 text. {SAVE_AGAIN}")
     if head.startswith(LFS_POINTER):
         raise DataError(f"{path} is a Git LFS pointer, not the data. Fetch the data with: git lfs pull")
-    return head.removeprefix(BOM).lstrip().startswith(b"[")
 
 
-def _lines(file: io.BufferedReader, path: Path) -> Iterator[Row | LeftOut]:
-    offset = 0
+def read_lines(file: io.BufferedReader, path: Path) -> Iterator[bytes]:
+    """The lines, blank ones too; DataError where one is no text, or where it is too much."""
+    offset = file.tell()
     for number in range(1, MAX_LINES + 1):
         line = file.readline(MAX_LINE_BYTES + 1)
         if not line:
@@ -115,9 +134,7 @@ def _lines(file: io.BufferedReader, path: Path) -> Iterator[Row | LeftOut]:
         offset += len(line)
         if offset > MAX_DATA_BYTES:
             raise DataError(f"{path} holds over {MAX_DATA_BYTES:,} bytes before the last row asked for. Ask for fewer.")
-        text = line.removeprefix(BOM) if number == 1 else line
-        if text.strip():
-            yield _decode(number, text)
+        yield line
     raise DataError(f"{path} has over {MAX_LINES:,} lines before the last row asked for. Ask for fewer.")
 
 
@@ -147,11 +164,12 @@ def _without_repeats(items: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _array(file: io.BufferedReader, path: Path) -> Iterator[Row | LeftOut]:
+    offset = file.tell()
     data = file.read(MAX_ARRAY_BYTES + 1)
     if len(data) > MAX_ARRAY_BYTES:
         raise DataError(f"{path} is one JSON array of over {MAX_ARRAY_BYTES:,} bytes. {SAVE_AGAIN}")
-    _check_bytes(data, path, 0)
-    whole = _decode(1, data.removeprefix(BOM))
+    _check_bytes(data, path, offset)
+    whole = _decode(1, data)
     if isinstance(whole, LeftOut):
         raise DataError(f"{path} starts as a JSON array and is not one: {whole.reason} ({whole.detail}). {SAVE_AGAIN}")
     yield from (Row(number, value) for number, value in enumerate(whole.value, 1))

@@ -3,43 +3,82 @@
 Knows nothing of preferences, and of local files: those are never fetched and never go through `datasets`.
 """
 
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from core.errors import DataError
 from core.file_rows import Row
 
 TOKEN_HINT = "put a token of an account that may see it into .env as HUGGINGFACE_TOKEN"
 ELSEWHERE = "take the starter data or a local file"
+# `datasets` has no class of its own for these: (what it says, what a user reads).
+NOT_THERE = (
+    (
+        re.compile(r"BuilderConfig '(?P<asked>.*?)' not found. Available: \[(?P<known>.*?)\]"),
+        "'{name}' has no configuration '{asked}'. There are: {known}.",
+    ),
+    (
+        re.compile(r"Config name is missing.*?available configs: \[(?P<known>.*?)\]"),
+        "'{name}' has several configurations: {known}. Say which, as {name}?config=NAME.",
+    ),
+    (
+        re.compile(r"Unknown split \"(?P<asked>.*?)\". Should be one of \[(?P<known>.*?)\]"),
+        "'{name}' has no split '{asked}'. There are: {known}. Say which, as {name}?split=NAME.",
+    ),
+)
 
 
-def read_hub(name: str, data_dir: str, most: int, token: str) -> Iterator[Row]:
-    """The first `most` rows of the train split; DataError says what to do where they cannot be had."""
+@dataclass(frozen=True)
+class HubData:
+    """A data set's id, and the folder, configuration and split of it that are meant; "" for the published default."""
+
+    name: str
+    folder: str = ""
+    config: str = ""
+    split: str = "train"
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.folder}" if self.folder else self.name
+
+
+def read_hub(data: HubData, most: int, token: str) -> Iterator[Row]:
+    """The first `most` rows of the split; DataError says what to do where they cannot be had."""
     # Seconds to import, and only a data set of the Hub needs them.
     import datasets
     from httpx import HTTPError
 
     try:
-        found = datasets.load_dataset(name, data_dir=data_dir or None, split=f"train[:{most}]", token=token or None)
+        found = datasets.load_dataset(
+            data.name,
+            data.config or None,
+            data_dir=data.folder or None,
+            split=f"{data.split}[:{most}]",
+            token=token or None,
+        )
     except (OSError, ValueError, RuntimeError, HTTPError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(_sentence(error, name, data_dir)) from error
+        raise DataError(_sentence(error, data)) from error
     yield from (Row(number, value) for number, value in enumerate(found, 1))
 
 
-def _sentence(error: Exception, name: str, data_dir: str) -> str:
+def _sentence(error: Exception, data: HubData) -> str:
     from datasets.data_files import EmptyDatasetError
     from datasets.exceptions import DatasetNotFoundError
     from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 
     text = " ".join(str(error).split()) or type(error).__name__
-    shown = f"{name}:{data_dir}" if data_dir else name
+    for said, sentence in NOT_THERE:
+        if found := said.search(text):
+            names = found.groupdict() | {"known": found["known"].replace("'", "")}
+            return sentence.format(name=data.name, **names)
     # `datasets` drops the cause on its way out, so for two of these only its words are left.
     if "is a gated dataset" in text:
-        page = f"https://huggingface.co/datasets/{name}"
-        return f"'{shown}' is gated on the Hub. Accept its terms at {page}, and {TOKEN_HINT}."
+        page = f"https://huggingface.co/datasets/{data.name}"
+        return f"'{data}' is gated on the Hub. Accept its terms at {page}, and {TOKEN_HINT}."
     if isinstance(error, (DatasetNotFoundError, RepositoryNotFoundError)):
-        return f"The Hub has no data set '{name}', or it is private. Check the name, or {TOKEN_HINT}."
+        return f"The Hub has no data set '{data.name}', or it is private. Check the name, or {TOKEN_HINT}."
     if isinstance(error, (ConnectionError, LocalEntryNotFoundError)) or LocalEntryNotFoundError.__name__ in text:
-        return f"The Hub cannot be reached, so '{shown}' cannot be fetched. Check the network, or {ELSEWHERE}."
+        return f"The Hub cannot be reached, so '{data}' cannot be fetched. Check the network, or {ELSEWHERE}."
     if isinstance(error, (FileNotFoundError, EmptyDatasetError)):
-        return f"'{shown}' holds no data files that can be read. Check its folders on the Hub, or {ELSEWHERE}."
-    return f"'{shown}' cannot be read from the Hub ({text[:200]}). Try again, or {ELSEWHERE}."
+        return f"'{data}' holds no data files that can be read. Check its folders on the Hub, or {ELSEWHERE}."
+    return f"'{data}' cannot be read from the Hub ({text[:200]}). Try again, or {ELSEWHERE}."

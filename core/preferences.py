@@ -6,29 +6,33 @@ a pair is the trainer's to say.
 
 import hashlib
 import json
+import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from core.columns import Form, Rows, UnmappedColumns, find_form
 from core.errors import DataError
-from core.file_rows import LeftOut, Reason, Row
+from core.file_rows import LeftOut, Reason
 from core.messages import Role, as_dicts, from_dicts
 from core.paths import writing
 from core.settings import DATA, HELD_OUT_SHARE, MIN_USABLE_ROWS
 from core.sources import local_file, read_rows
-from core.transcripts import PreferencePair, RowError, parse_transcript, to_pair
+from core.transcripts import PreferencePair, RowError, parse_transcript
 
 __all__ = [
     "LeftOut",
     "PreferenceData",
     "PreferencePair",
     "Reason",
+    "UnmappedColumns",
     "first_human_turn",
     "parse_transcript",
     "read",
     "read_snapshot",
+    "require_pairs",
     "write_snapshot",
 ]
 
@@ -39,7 +43,10 @@ SNAPSHOT_START = f'{{"format":"{SNAPSHOT}"'.encode()
 
 @dataclass(frozen=True)
 class PreferenceData:
-    """What a run trains on and is measured on. `sha256` is that of the snapshot's bytes."""
+    """What a run trains on and is measured on. `sha256` is that of the snapshot's bytes.
+
+    `found` says in a sentence what form the rows had. Without `is_paired` there are no rejected replies.
+    """
 
     source: str
     train: tuple[PreferencePair, ...]
@@ -47,30 +54,51 @@ class PreferenceData:
     left_out: tuple[LeftOut, ...]
     num_rows: int
     sha256: str = ""
+    found: str = ""
+    is_paired: bool = True
 
     def left_out_counts(self) -> dict[str, int]:
         """How many rows were left out for each reason, the commonest first."""
         return dict(Counter(row.reason.value for row in self.left_out).most_common())
 
 
-def read(source: str, limit: int = 1000, held_out: int | None = None, token: str = "") -> PreferenceData:
+def read(
+    source: str,
+    limit: int = 1000,
+    held_out: int | None = None,
+    token: str = "",
+    columns: Mapping[str, str] | None = None,
+    split_seed: int = 0,
+) -> PreferenceData:
     """`source`, as core/sources.py names them, cut for a run; DataError where it cannot be used.
 
     Training gets the first `limit` rows. Held out are the `held_out` rows after them or, where the data ends before,
-    its last ones; unless told, a quarter of the rows and at most 200. A run's snapshot stays cut as it is.
+    its last ones; unless told, a quarter of the rows and at most 200. A `split_seed` other than 0 draws the held-out
+    rows from all of these instead. `columns` says which column holds "prompt", "chosen" and "rejected" where that
+    does not show, which is UnmappedColumns. A run's snapshot stays as it is.
     """
     limit = DATA["limit"].check(limit)
     held_out = None if held_out is None else DATA["held_out"].check(held_out)
+    split_seed = DATA["split_seed"].check(split_seed)
     path = local_file(source)
     if path and _is_snapshot(path):
         return read_snapshot(path)
     rows = read_rows(source, limit + (DATA["held_out"].default if held_out is None else held_out), token)
     if not rows:
         raise DataError(f"'{source}' holds no rows. {FORM}")
-    data = _prepare(source, *_cut(rows, limit, held_out))
+    data = _prepare(source, find_form(source, rows, columns), *_cut(rows, limit, held_out, split_seed))
     if len(data.train) < MIN_USABLE_ROWS:
         raise DataError(_too_few(data))
     return replace(data, sha256=hashlib.sha256(_as_bytes(data)).hexdigest())
+
+
+def require_pairs(data: PreferenceData) -> None:
+    """DataError where there are no rejected replies for DPO to learn from."""
+    if not data.is_paired:
+        raise DataError(
+            f"'{data.source}' holds no rejected replies, and DPO learns from both: take SFT, or data with a rejected "
+            "reply."
+        )
 
 
 def first_human_turn(pair: PreferencePair) -> str:
@@ -79,22 +107,22 @@ def first_human_turn(pair: PreferencePair) -> str:
     return " ".join(said.split()).casefold()
 
 
-Rows = Sequence[Row | LeftOut]
-
-
-def _cut(rows: Rows, limit: int, held_out: int | None) -> tuple[Rows, Rows]:
+def _cut(rows: Rows, limit: int, held_out: int | None, split_seed: int) -> tuple[Rows, Rows]:
     if held_out is None:
         held_out = min(DATA["held_out"].default, int(min(len(rows), limit) * HELD_OUT_SHARE))
     rows = rows[: limit + held_out]
     end = max(0, len(rows) - held_out)
-    return rows[:end], rows[end:]
+    if not split_seed:
+        return rows[:end], rows[end:]
+    drawn = set(random.Random(split_seed).sample(range(len(rows)), len(rows) - end))
+    return [row for n, row in enumerate(rows) if n not in drawn], [row for n, row in enumerate(rows) if n in drawn]
 
 
-def _prepare(source: str, train_rows: Rows, held_out_rows: Rows) -> PreferenceData:
+def _prepare(source: str, form: Form, train_rows: Rows, held_out_rows: Rows) -> PreferenceData:
     left_out: list[LeftOut] = []
     seen: set[tuple[Any, ...]] = set()
-    train = list(_pairs(train_rows, seen, left_out))
-    held_out = list(_pairs(held_out_rows, seen, left_out))
+    train = list(_pairs(form, train_rows, seen, left_out))
+    held_out = list(_pairs(form, held_out_rows, seen, left_out))
     trained_on = {first_human_turn(pair) for pair in train}
     left_out += [LeftOut(pair.row, Reason.OVERLAP) for pair in held_out if first_human_turn(pair) in trained_on]
     return PreferenceData(
@@ -103,16 +131,18 @@ def _prepare(source: str, train_rows: Rows, held_out_rows: Rows) -> PreferenceDa
         tuple(pair for pair in held_out if first_human_turn(pair) not in trained_on),
         tuple(sorted(left_out, key=lambda row: row.row)),
         len(train_rows) + len(held_out_rows),
+        found=form.found,
+        is_paired=form.is_paired,
     )
 
 
-def _pairs(rows: Rows, seen: set[tuple[Any, ...]], left_out: list[LeftOut]) -> Iterator[PreferencePair]:
+def _pairs(form: Form, rows: Rows, seen: set[tuple[Any, ...]], left_out: list[LeftOut]) -> Iterator[PreferencePair]:
     for row in rows:
         if isinstance(row, LeftOut):
             left_out.append(row)
             continue
         try:
-            pair = to_pair(row)
+            pair = form.pair(row)
         except RowError as error:
             left_out.append(LeftOut(row.row, error.reason, error.detail))
             continue
@@ -165,6 +195,9 @@ def read_snapshot(path: Path) -> PreferenceData:
             left_out,
             header["num_rows"],
             hashlib.sha256(content).hexdigest(),
+            # A run of an older version knew one form alone, and has no word for it.
+            header.get("found", ""),
+            header.get("is_paired", True),
         )
     except OSError as error:
         raise DataError(f"The run's data {path} cannot be read ({error.strerror}). Start a new run.") from error
@@ -186,6 +219,8 @@ def _as_bytes(data: PreferenceData) -> bytes:
         "format": SNAPSHOT,
         "source": data.source,
         "num_rows": data.num_rows,
+        "found": data.found,
+        "is_paired": data.is_paired,
         "left_out": [asdict(row) for row in data.left_out],
     }
     lines = [header, *_lines("train", data.train), *_lines("held_out", data.held_out)]

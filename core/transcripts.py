@@ -1,9 +1,10 @@
 r"""One row of preference data into a pair, by written rules.
 
 A row is {"chosen", "rejected"} as HH-RLHF transcripts or lists of messages, or {"prompt", "chosen", "rejected"}
-with texts or messages.
+with texts or messages. Without a rejected reply it is read by `to_reply`.
 
 - In a transcript, turns start at "\n\nHuman:" and "\n\nAssistant:" and nowhere else.
+- A prompt column that begins with "\n\nHuman:" and ends with "\n\nAssistant:" is a transcript too.
 - The reply is the last turn and the assistant's; the prompt is all before it, the same for chosen and rejected.
 - Turns of one speaker running are joined with a blank line, since chat templates refuse them. Where the prompt
   would then end with the assistant, the row is left out.
@@ -23,11 +24,15 @@ from core.messages import Conversation, Message, Role, ask, from_dicts
 
 SPEAKERS = {"Human": Role.USER, "Assistant": Role.ASSISTANT}
 TURN = re.compile(r"\n\n(Human|Assistant):")
+OPEN_TRANSCRIPT = re.compile(r"\n\nHuman:.*\n\nAssistant:\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class PreferencePair:
-    """A prompt that ends with a human turn, and two replies to it; `row` is where it stands in its source, from 1."""
+    """A prompt that ends with a human turn, and two replies to it; `row` is where it stands in its source, from 1.
+
+    `rejected` is "" in data without rejected replies.
+    """
 
     prompt: Conversation
     chosen: str
@@ -47,21 +52,38 @@ class RowError(DataError):
 
 def to_pair(row: Row) -> PreferencePair:
     """The row's pair; RowError where it is none."""
-    if not isinstance(row.value, dict):
-        raise RowError(Reason.NOT_PREFERENCE, f"{type(row.value).__name__} where an object belongs")
-    if not {"chosen", "rejected"} <= row.value.keys():
-        raise RowError(Reason.NOT_PREFERENCE, f"its columns: {', '.join(row.value) or 'none'}")
-    given = row.value.get("prompt")
-    prompt = None if given is None else _prompt(given)
-    chosen_prompt, chosen = _side(row.value["chosen"], prompt)
-    rejected_prompt, rejected = _side(row.value["rejected"], prompt)
-    if chosen_prompt != rejected_prompt:
+    (prompt, chosen), (rejected_prompt, rejected) = _sides(row, "chosen", "rejected")
+    if prompt != rejected_prompt:
         raise RowError(Reason.PROMPTS_DIFFER)
     if not chosen or not rejected:
         raise RowError(Reason.EMPTY_REPLY)
     if chosen == rejected:
         raise RowError(Reason.SAME_REPLY)
-    return PreferencePair(chosen_prompt, chosen, rejected, row.row)
+    return PreferencePair(prompt, chosen, rejected, row.row)
+
+
+def to_reply(row: Row) -> PreferencePair:
+    """The row's prompt and chosen reply, whatever else it holds; RowError where there is none."""
+    ((prompt, chosen),) = _sides(row, "chosen")
+    if not chosen:
+        raise RowError(Reason.EMPTY_REPLY)
+    return PreferencePair(prompt, chosen, "", row.row)
+
+
+def _sides(row: Row, *names: str) -> list[tuple[Conversation, str]]:
+    """The prompt and the reply of each of the columns `names`."""
+    if not isinstance(row.value, dict):
+        raise RowError(Reason.NOT_PREFERENCE, f"{type(row.value).__name__} where an object belongs")
+    check_columns(row.value, names)
+    given = row.value.get("prompt")
+    prompt = None if given is None else _prompt(given)
+    return [_side(row.value[name], prompt) for name in names]
+
+
+def check_columns(value: dict[str, Any], needed: Iterable[str]) -> None:
+    """RowError, with the columns that the row has, unless it has those needed."""
+    if not value.keys() >= set(needed):
+        raise RowError(Reason.NOT_PREFERENCE, f"its columns: {', '.join(value) or 'none'}")
 
 
 def parse_transcript(text: str) -> Conversation:
@@ -75,7 +97,9 @@ def parse_transcript(text: str) -> Conversation:
 
 
 def _prompt(value: Any) -> Conversation:
-    """The prompt column: a question, or the messages that lead to the reply."""
+    """The prompt column: a question, the messages that lead to the reply, or the transcript up to where it begins."""
+    if isinstance(value, str) and OPEN_TRANSCRIPT.fullmatch(value):
+        return _check_prompt(parse_transcript(value)[:-1])
     return _check_prompt(ask(_clean(value)) if isinstance(value, str) else _messages(value))
 
 

@@ -92,6 +92,7 @@ REPLIES = ([{"role": "assistant", "content": "So."}], [{"role": "assistant", "co
         {"chosen": PROMPT + REPLIES[0], "rejected": PROMPT + REPLIES[1]},
         {"prompt": None, "chosen": transcript("Why?", "So."), "rejected": transcript("Why?", "No.")},
         {"prompt": "Why?\r\n", "chosen": " So.", "rejected": "No.\n"},
+        {"prompt": "\n\nHuman: Why?\n\nAssistant:", "chosen": " So.", "rejected": " No."},
     ],
 )
 def test_every_form_of_a_row_gives_the_same_pair(value):
@@ -209,7 +210,7 @@ REFUSED = {
     "torn-array.json": (b'[{"chosen": "a"},', "starts as a JSON array and is not one"),
     "deep-array.json": (b"[" * 100_000, "starts as a JSON array and is not one"),
     "two-arrays.jsonl": (b"[1]\n[2]\n", "starts as a JSON array and is not one"),
-    "pairs.csv": (b"chosen,rejected\n", "is not one of .jsonl"),
+    "pairs.tsv": (b"chosen\trejected\n", "is not one of .jsonl"),
 }
 
 
@@ -241,12 +242,12 @@ def test_a_folder_is_no_data(tmp_path):
 SMALL_MEMORY = """
 import resource, sys, time
 from core import preferences
-before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
 try:
     preferences.read(sys.argv[1])
 except preferences.DataError as error:
     print(error)
-assert time.perf_counter() - start < 2
+assert time.process_time() - start < 2
 assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 """
 
@@ -319,6 +320,18 @@ def test_too_few_usable_rows_say_how_many_and_why(tmp_path, twelve):
     )
 
 
+def test_a_split_seed_draws_the_held_out_rows_from_all_of_them(tmp_path):
+    path = save(tmp_path / "forty.jsonl", [row(number) for number in range(1, 61)])
+    drawn = [preferences.read(path, 30, 10, split_seed=seed) for seed in (1, 1, 2)]
+    for data in drawn:
+        assert sorted(numbers(data.train) + numbers(data.held_out)) == list(range(1, 41))
+        assert (len(data.train), len(data.held_out)) == (30, 10)
+        assert numbers(data.train) == sorted(numbers(data.train))
+    assert drawn[0] == drawn[1]
+    assert numbers(drawn[0].held_out) != numbers(drawn[2].held_out)
+    assert min(numbers(drawn[0].held_out)) <= 30
+
+
 @pytest.mark.parametrize(("limit", "held_out"), [(0, None), (-1, None), (10**9, None), (100, -1), (float("nan"), 0)])
 def test_numbers_out_of_range_are_refused(tmp_path, twelve, limit, held_out):
     with pytest.raises(SettingError):
@@ -333,9 +346,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
     """A Hub whose every data set has rows of its own; remembers what it was asked."""
     asked: list[tuple] = []
 
-    def load_dataset(name, data_dir, split, token):
-        asked.append((name, data_dir, split, token))
-        most = int(split.removeprefix("train[:").removesuffix("]"))
+    def load_dataset(name, config, data_dir, split, token):
+        asked.append((name, data_dir, split, token) if config is None else (name, config, data_dir, split, token))
+        most = int(split.partition("[:")[2].removesuffix("]"))
         return [row(number, f"{name} {data_dir} {number}") for number in range(1, min(most, 900) + 1)]
 
     import datasets
@@ -366,6 +379,46 @@ def test_joined_sources_are_mixed_the_same_each_time(hub):
     assert preferences.read(source) == data
 
 
+@pytest.mark.parametrize("source", ["owner/name:folder?config=en&split=test", "owner/name:folder?split=test&config=en"])
+def test_a_configuration_and_a_split_can_be_named(hub, source):
+    rows = [preferences.read(name, limit=100, held_out=0).num_rows for name in (source, f"{source}@50")]
+    assert hub == [("owner/name", "en", "folder", f"test[:{most}]", None) for most in (100, 50)]
+    assert rows == [100, 50]
+    first, query = source.split("?")
+    preferences.read(f"{first}@50?{query}+owner/other?split=dev@9", limit=100, held_out=0)
+    assert hub[2:] == [("owner/name", "en", "folder", "test[:50]", None), ("owner/other", None, "dev[:9]", None)]
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("", "'{}' has several configurations: one, two. Say which, as {}?config=NAME."),
+        ("?config=three", "'{}' has no configuration 'three'. There are: one, two."),
+        ("?config=two&split=test", "'{}' has no split 'test'. There are: train. Say which, as {}?split=NAME."),
+    ],
+)
+def test_a_configuration_or_split_that_is_not_there_names_those_that_are(
+    tmp_path, twelve, query, sentence, monkeypatch
+):
+    import datasets
+
+    # The library itself, on a folder that is published as a data set of the Hub is.
+    save(tmp_path / "train.jsonl", twelve)
+    save(tmp_path / "test.jsonl", twelve)
+    (tmp_path / "README.md").write_text(
+        "---\nconfigs:\n- config_name: one\n  data_files:\n  - split: train\n    path: train.jsonl\n  - split: test\n"
+        "    path: test.jsonl\n- config_name: two\n  data_files: train.jsonl\n---\n"
+    )
+    load = datasets.load_dataset
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda name, *given, **named: load(str(tmp_path), *given, cache_dir=tmp_path, **named)
+    )
+    assert preferences.read("owner/name?config=one&split=test", held_out=0).num_rows == 12
+    with pytest.raises(DataError) as caught:
+        preferences.read(f"owner/name{query}")
+    assert str(caught.value) == sentence.replace("{}", "owner/name")
+
+
 def test_a_file_may_be_called_like_joined_sources(tmp_path, twelve):
     path = save(tmp_path / "a+b@9.jsonl", twelve)
     assert preferences.read(path, held_out=0).num_rows == 12
@@ -383,7 +436,7 @@ def hub_errors():
         (DatasetNotFoundError("Dataset 'a/b' doesn't exist on the Hub or cannot"), "The Hub has no data set 'a/b'"),
         (DataFilesNotFoundError("No (supported) data files found"), "holds no data files"),
         (EmptyDatasetError("The directory doesn't contain any data files"), "holds no data files"),
-        (ValueError("Unknown split \"train\".\nShould be one of ['test']."), "cannot be read from the Hub (Unknown"),
+        (ValueError("Invalid pattern:\nit holds **"), "cannot be read from the Hub (Invalid pattern: it holds **)"),
         (DatasetGenerationError(), "cannot be read from the Hub (DatasetGenerationError)"),
     ]
 
@@ -423,6 +476,34 @@ def test_a_snapshot_gives_back_the_same_data(tmp_path, twelve):
     assert preferences.write_snapshot(data, path) == data.sha256
     assert preferences.read_snapshot(path) == data
     assert preferences.read(str(path), limit=8, held_out=1) == data
+
+
+def test_a_snapshot_keeps_what_form_its_rows_had(tmp_path):
+    rows = [{"question": f"Box {number}?", "answer": f"Apples, {number}."} for number in range(12)]
+    data = preferences.read(save(tmp_path / "rows.jsonl", [*rows, rows[0]]), held_out=2)
+    assert data.found == "Columns question and answer, taken as prompt and chosen, without a rejected reply: SFT only."
+    assert not data.is_paired
+    assert {pair.rejected for pair in data.train + data.held_out} == {""}
+    assert data.left_out_counts() == {"repeats an earlier row": 1}
+    preferences.write_snapshot(data, tmp_path / "data.jsonl")
+    assert preferences.read(str(tmp_path / "data.jsonl"), columns={"prompt": "nowhere"}, split_seed=3) == data
+    with pytest.raises(DataError) as caught:
+        preferences.require_pairs(data)
+    assert str(caught.value) == (
+        f"'{data.source}' holds no rejected replies, and DPO learns from both: take SFT, or data with a rejected reply."
+    )
+
+
+def test_a_snapshot_of_an_older_version_is_one_of_pairs(tmp_path, twelve):
+    data = preferences.read(save(tmp_path / "rows.jsonl", twelve))
+    preferences.require_pairs(data)
+    preferences.write_snapshot(data, path := tmp_path / "data.jsonl")
+    path.write_bytes(
+        path.read_bytes().replace(b',"found":"HH-RLHF transcripts: chosen and rejected.","is_paired":true', b"")
+    )
+    old = preferences.read_snapshot(path)
+    assert (old.train, old.found, old.is_paired) == (data.train, "", True)
+    assert old.sha256 != data.sha256
 
 
 def test_a_snapshot_does_not_follow_its_source(tmp_path, twelve):
@@ -483,7 +564,7 @@ def test_reading_a_file_imports_neither_torch_nor_datasets(tmp_path, twelve):
     ran = subprocess.run(
         [sys.executable, "-c", program, path], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True
     )
-    assert not {"torch", "datasets", "pandas", "httpx"} & set(ran.stdout.split())
+    assert not {"torch", "datasets", "pandas", "pyarrow", "httpx"} & set(ran.stdout.split())
 
 
 def test_the_starter_file_is_where_it_is_looked_for():
