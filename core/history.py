@@ -15,6 +15,7 @@ from typing import Any
 from core import disk, paths, runs
 from core.compare import list_comparisons
 from core.errors import PlaygroundError, RequestError
+from core.runs import Run
 from core.settings import TRAINING
 
 CONFIG = "run.yaml"
@@ -165,6 +166,11 @@ def reproduce_command(name: str) -> str:
         raise RequestError(f"The run '{name}' was cut off before it began, so there is nothing to repeat.")
     shown = path.relative_to(paths.PROJECT_ROOT) if path.is_relative_to(paths.PROJECT_ROOT) else path
     return shlex.join(["python", "playground.py", "train", "--config", str(shown)])
+
+
+def record(name: str) -> tuple[Run, dict[str, Any], list[dict[str, Any]]]:
+    """A run's status, configuration and metrics as they stand on disk; what is absent or damaged is empty."""
+    return runs.read_run(name), _config(name), runs.read_metrics(name)
 
 
 def _config(name: str) -> dict[str, Any]:

@@ -173,10 +173,11 @@ class DataView:
 
 @dataclass(frozen=True)
 class Merged:
-    """A base and an adapter as one model: its folder, and how far its logits are from base plus adapter."""
+    """A base and an adapter as one model: its folder, and how far its logits are from base plus adapter; None where
+    its weights were read back instead."""
 
     folder: str
-    largest_difference: float
+    largest_difference: float | None
     sentence: str
 
 
