@@ -14,7 +14,6 @@ from core.errors import PlaygroundError
 from core.settings import DATA, Method
 from core.sources import is_on_hub
 from core.ui.data_form import COLUMNS, PARTS, SOURCE_NOTES, DataForm, DataSource, run_choices, vote_choices
-from core.ui.fields import settled
 from core.ui.lens_panel import LensPanel, Looked, Updates
 from core.ui.notices import empty, shows_errors
 from core.ui.parts import QUIET
@@ -96,7 +95,7 @@ class DataPanel:
         """`max_length` is the setting's field, which decides over what the model sees of a reply."""
         self.lens.wire()
         asked = self.fields | ({"max_length": max_length} if max_length else {})
-        columns = [self.fields[f"column_{name}"] for name in COLUMNS]
+        columns: list[Any] = [self.fields[f"column_{name}"] for name in COLUMNS]
         found: list[Any] = [self.found, self.columns, *columns]
         follow: dict[str, Any] = {"inputs_kwargs": asked | {"looked": self.lens.looked},
                                   "outputs": [*found, *self.lens.outputs], **QUIET}  # fmt: skip
@@ -106,10 +105,11 @@ class DataPanel:
         gr.on([self.file.upload, self.file.clear], self.forget_columns, None, found, **QUIET).then(
             self.follow, **follow
         )
-        chosen = [self.fields["votes"], self.fields["earlier_run"], *columns]
-        gr.on(settled(chosen), self.follow, trigger_mode="always_last", **follow)
-        rest = [field for field in asked.values() if field not in (self.source, self.file, *chosen)]
-        gr.on(settled(rest), self.refresh, trigger_mode="always_last", **follow)
+        # What was filled in counts as much as what was chosen by hand, so it is the change that is followed.
+        chosen: list[Any] = [self.fields["votes"], self.fields["earlier_run"], *columns]
+        gr.on([field.change for field in chosen], self.follow, trigger_mode="always_last", **follow)
+        rest: list[Any] = [field for field in asked.values() if field not in (self.source, self.file, *chosen)]
+        gr.on([field.change for field in rest], self.refresh, trigger_mode="always_last", **follow)
         self.look.click(self.open, inputs_kwargs=asked, outputs=[*found, *self.lens.outputs], api_visibility="private",
                         show_progress="minimal", show_progress_on=self.found)  # fmt: skip
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 from statistics import median
 
 from core.file_rows import Reason
-from core.stats import Interval
+from core.stats import wilson
 from core.ui.compare_views import word_diff
 from core.ui.views import as_text, count
 from core.wire import DataView, PairView, SpanKind, Spans
@@ -40,14 +40,14 @@ NO_TEMPLATE = "The model's chat template cannot take this pair, so the model wil
 
 def rows_of(view: DataView, which: str) -> tuple[int, ...]:
     """The numbers of the rows that `which` names, in the order in which they are leafed through."""
-    named = {
+    named: dict[str, tuple[int, ...]] = {
         Rows.ALL: view.train_rows + view.held_out_rows,
         Rows.TRAIN: view.train_rows,
         Rows.HELD_OUT: view.held_out_rows,
         Rows.CUT: tuple(row for row, longest in _longest(view) if longest > view.max_length),
         Rows.LEFT_OUT: tuple(row.row for row in view.left_out),
     }
-    return named.get(which, tuple(row.row for row in view.left_out if row.reason == which))  # type: ignore[call-overload]
+    return named.get(which, tuple(row.row for row in view.left_out if row.reason == which))
 
 
 def row_choices(view: DataView) -> list[tuple[str, str]]:
@@ -85,9 +85,8 @@ def summary(view: DataView) -> str:
     """What was found and how it is divided, in Markdown."""
     unit = "pair" if view.is_paired else "example"
     left_out = f"{len(view.left_out):,} left out" if view.left_out else "none left out"
-    only_sft = "" if view.is_paired else " There are no rejected replies, so only SFT can use it."
     return (
-        f"{as_text(view.found)}{only_sft}\n\n**{count(len(view.train_rows), unit)} to train on**, "
+        f"{as_text(view.found)}\n\n**{count(len(view.train_rows), unit)} to train on**, "
         f"{len(view.held_out_rows):,} held out, {left_out}, of {count(view.num_rows, 'row')} read. "
         f"Tokens and chat template are those of {as_text(view.base)}."
     )
@@ -104,37 +103,36 @@ def row_title(view: DataView, row: int) -> str:
 
 def figures(view: DataView) -> str:
     """What the data's figures are, with their doubt; a list in Markdown."""
-    measured = len(view.prompt_lengths)
-    num_replies = measured * (2 if view.is_paired else 1)
+    reasons = Counter(row.reason for row in view.left_out)
+    repeated = (
+        f"Rows that repeat an earlier one: {reasons[Reason.DUPLICATE]:,}; pairs whose two replies are the same: "
+        f"{reasons[Reason.SAME_REPLY]:,}. Both are left out"
+    )
+    return "\n".join(f"- {line}." for line in [*_length_lines(view), repeated])
+
+
+def _length_lines(view: DataView) -> list[str]:
+    if not (measured := len(view.prompt_lengths)):
+        return []
+    replies = measured * (2 if view.is_paired else 1)
     lines = [
         f"Tokens at the median: {', '.join(f'{name} {median(side):,.0f}' for name, side in _sides(view))}",
         f"Cut at max length ({view.max_length:,} tokens, prompt and reply together): {view.num_cut:,} of "
-        f"{count(num_replies, 'reply', 'replies')} ({_share(view.num_cut, num_replies)})",
+        f"{count(replies, 'reply', 'replies')} ({view.num_cut / replies:.1%})",
     ]
     if view.is_paired:
         longer = sum(map(int.__gt__, view.chosen_lengths, view.rejected_lengths))
-        lines.append(f"The chosen reply is the longer one in {longer:,} of {count(measured, 'pair')}"
-                     f" ({_interval(longer, measured)})")  # fmt: skip
-    reasons = Counter(row.reason for row in view.left_out)
-    lines.append(f"Rows that repeat an earlier one: {reasons[Reason.DUPLICATE]:,}; pairs whose two replies are the "
-                 f"same: {reasons[Reason.SAME_REPLY]:,}. Both are left out")  # fmt: skip
+        share, low, high = longer / measured, *wilson(longer, measured)
+        lines.append(f"The chosen reply is the longer one in {longer:,} of {count(measured, 'pair')} "
+                     f"({share:.2f}; {low:.2f} to {high:.2f})")  # fmt: skip
     if measured < len(view.train_rows + view.held_out_rows):
         lines.append(f"Lengths and cuts are those of the first {measured:,} pairs")
-    return "\n".join(f"- {line}." for line in lines)
+    return lines
 
 
 def _sides(view: DataView) -> list[tuple[str, tuple[int, ...]]]:
     sides = zip(SIDES, (view.prompt_lengths, view.chosen_lengths, view.rejected_lengths), strict=True)
     return [(name, side) for name, side in sides if side and (view.is_paired or name != "rejected")]
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{part / whole:.1%}" if whole else "none"
-
-
-def _interval(k: int, n: int) -> str:
-    found = Interval.of(k, n)
-    return "no pairs" if found.share is None else f"{found.share:.2f}; {found.low:.2f} to {found.high:.2f}"
 
 
 # --- one pair ---------------------------------------------------------------------------------------------
