@@ -44,7 +44,7 @@ KNOWN: dict[str, Setting] = {"limit": DATA["limit"], **TRAINING}
 
 @dataclass(frozen=True)
 class Seat:
-    """What the form's settings are set for. `loss` is the method's own unless another was chosen."""
+    """What the form's settings are set for. `loss` is empty for a method without one."""
 
     method: Method = Method.DPO
     size: Size = Size.SMALL
@@ -53,18 +53,23 @@ class Seat:
 
     @classmethod
     def of(cls, method: Method, size: Size, preset: Preset = Preset.STANDARD, loss: str = "") -> Self:
-        return cls(method, size, preset, loss or str(defaults(method, size)["loss"]))
+        own = own_loss(method, size)
+        return cls(method, size, preset, own and (loss or own))
 
     def following(self, method: Method, size: Size, preset: Preset, loss: str) -> Self:
         """The seat after a change: the loss that is shown stays, unless method or size have another of their own."""
-        own = defaults(method, size)["loss"]
-        return self.of(method, size, preset, loss if defaults(self.method, self.size)["loss"] == own else own)
+        own = own_loss(method, size)
+        return self.of(method, size, preset, loss if own == own_loss(self.method, self.size) else own)
 
     def values(self) -> dict[str, Any]:
         """Every setting that is used here, and the rows, as they are set to begin with."""
         given = {"limit": DATA["limit"].default, **defaults(self.method, self.size, self.loss), "loss": self.loss}
         given |= PRESETS.get((self.preset, self.method, self.size), {})
         return {name: given[name] for name in ("limit", *(s.name for s in used_by(self.method, self.loss)))}
+
+
+def own_loss(method: Method, size: Size) -> str:
+    return str(defaults(method, size)["loss"]) if method in TRAINING["loss"].methods else ""
 
 
 @dataclass(frozen=True)

@@ -1,174 +1,177 @@
-"""Train, first part: the form, the card that says what will run, and the recipes.
+"""Train, first part: the form, what its settings are set for, and how it is filled in.
 
-Knows how to fill in and read the form; what a request means, costs and does is the client's to say.
+Knows how to fill in and read the form; what will run is the plan card's to say, and the data its panel's.
 """
 
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
+from gradio.utils import get_upload_folder
 
-from core import runs
-from core.client import EngineClient, EnginePhase
-from core.errors import PlaygroundError
-from core.recipes import RECIPES, Recipe
-from core.settings import DATA, TRAINING, Method, Size, parse_method, size_of
-from core.sources import is_on_hub
-from core.ui import fields, views
+from core import runs, settings_file
+from core.client import EngineClient, RunRequest
+from core.errors import AdapterError, SettingError
+from core.presets import Preset, Seat, reseat
+from core.settings import MAX_PINNED, MAX_PINNED_CHARS, TRAINING, Method, Size, parse_method, size_of
+from core.ui import fields, plan_views, recipe_cards
 from core.ui.bases import Bases
-from core.ui.notices import sentence_of, shows_errors, title_of
-from core.ui.plan_views import METHOD_NAMES, METHOD_NOTES, WONT_FIT, plan_words
-from core.ui.train_form import PARTS, SOURCE_NOTES, DataSource, TrainForm
+from core.ui.data_form import DataForm, run_choices, vote_choices
+from core.ui.data_panel import DataPanel
+from core.ui.notices import shows_errors
+from core.ui.parts import QUIET
+from core.ui.plan_card import PlanCard
+from core.ui.plan_views import METHOD_NAMES, METHOD_NOTES
+from core.ui.train_form import TERM_FIELD, TrainForm, settings_of, shown_settings
 
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-START = "Start training"
-START_ANYWAY = "Start, though it won't fit"
-# A longer reason stands on the card, and the button names its kind.
-MAX_LABEL = 44
-TRY_AGAIN = "**Choose a model at the top of the page to try again.**"
-WAITING = "**The model is still being loaded.** What will run is worked out as soon as it is there."
+FROM_BASE = ("the base itself", "")
+FROM_NOTE = "Go on from a finished adapter of this base; DPO is then held to it."
+PINNED_NOTE = (
+    f"Answered by base once and by the policy at every look. One a line, at most {MAX_PINNED} of {MAX_PINNED_CHARS} "
+    "characters each; none, and only held-out pairs are looked at."
+)
+# What the settings are set for depends on these fields.
+SEATING = ("model", "method", "loss", TERM_FIELD)
 
 
 class ConfigurePanel:
-    """`fields` are the form by name; `outputs` are the card and the Start button; `seats` the settings, after the
-    note that says what the method does."""
+    """`fields` are the form by name; `filled_outputs` are what `filled_from` updates."""
 
     def __init__(self, client: EngineClient, bases: Bases) -> None:
         self.client = client
         self.bases = bases
+        self.data = DataPanel(client)
+        self.card = PlanCard(client)
+        self.recipes = recipe_cards.cards(client)
+
+    # --- what it is made of -------------------------------------------------------------------------------
 
     def build(self) -> None:
+        # What the settings were last set for: what was turned since stays where it does not depend on a change.
+        self.seated = gr.State(Seat.of(Method.DPO, Size.SMALL))
         with gr.Row(elem_classes="columns"):
             with gr.Column(scale=3, min_width=340):
-                data = self._build_data()
-                method = self._build_method()
+                self._build_data()
+                own = self._build_method()
             with gr.Column(scale=2, min_width=320):
-                self._build_card()
+                self.card.build()
                 self._build_recipes()
-        self.fields: dict[str, Component] = data | method
-        # Method and size that the settings were last set for: what was turned since stays until one changes.
-        self.seated = gr.State(f"{Method.DPO} {Size.SMALL}")
-        self.seats: list[Component] = [self.method_note, *(self.fields[name] for name in TRAINING)]
-        self.outputs: list[Component] = [self.card, self.start]
+        self.data.build_lens()
+        self.start = self.card.start
+        self.fields: dict[str, Component] = {"model": self.model, **self.data.fields, **own}
+        self.settings = {name: own[name] for name in (*TRAINING, TERM_FIELD)}
+        said: list[Component] = [self.seated, self.method_note, self.moved]
+        self.seats: list[Component] = [*said, self.fields["limit"], *self.settings.values()]
+        self.filled_outputs: list[Component] = [*said, self.preset, *self.fields.values()]
 
-    def _build_data(self) -> dict[str, Component]:
+    def _build_data(self) -> None:
         with gr.Column(elem_classes="card"):
             gr.Markdown("### 1 · Model and data")
             self.model = gr.Dropdown(label="Base model", allow_custom_value=True, elem_id="train-model",
                                      info="A name from the list, a folder, or owner/name on the Hub.")  # fmt: skip
-            self.source = gr.Radio(list(DataSource), value=DataSource.STARTER, label="Data", elem_id="source")
-            self.note = gr.Markdown(SOURCE_NOTES[DataSource.STARTER], elem_classes="note")
-            part = gr.Radio(list(PARTS), value=next(iter(PARTS)), label="Part of HH-RLHF", visible=False)
-            file = gr.File(label="Preference file", file_types=[".jsonl", ".gz"], type="filepath", visible=False,
-                           height=120, elem_id="file")  # fmt: skip
-            hub_id = gr.Textbox(label="Hub id", placeholder="owner/name or owner/name:folder", visible=False,
-                                max_lines=1, elem_id="hub-id")  # fmt: skip
-            with gr.Row():
-                limit = gr.Number(
-                    DATA["limit"].default, label=DATA["limit"].label, info=DATA["limit"].help, elem_id="limit"
-                )
-                held_out = gr.Textbox(
-                    label=DATA["held_out"].label, info=DATA["held_out"].help, placeholder="a quarter, at most 200",
-                    max_lines=1, elem_id="held-out",
-                )  # fmt: skip
-        self.by_source = {DataSource.HH_RLHF: part, DataSource.FILE: file, DataSource.HUB: hub_id}
-        return {"model": self.model, "source": self.source, "part": part, "file": file, "hub_id": hub_id,
-                "limit": limit, "held_out": held_out}  # fmt: skip
+            self.data.build()
 
     def _build_method(self) -> dict[str, Component]:
+        seat: Seat = self.seated.value
         simple = [s for s in TRAINING.values() if s.is_simple]
-        advanced = [s for s in TRAINING.values() if not s.is_simple]
+        advanced = [s for s in TRAINING.values() if not s.is_simple and s.name != "looks"]
         with gr.Column(elem_classes="card"):
             gr.Markdown("### 2 · Method")
-            method = gr.Radio([(METHOD_NAMES[m], m.value) for m in (Method.DPO, Method.SFT)], value=Method.DPO.value,
-                              label="Method", show_label=False, elem_id="method")  # fmt: skip
-            self.method_note = gr.Markdown(METHOD_NOTES[Method.DPO], elem_classes="note")
-            first = fields.build(simple, Method.DPO, Size.SMALL)
-            with gr.Accordion("Advanced", open=False), gr.Row(elem_classes="grid"):
-                more = fields.build(advanced, Method.DPO, Size.SMALL)
-        self.method = method
-        return {"method": method} | first | more
+            method = gr.Radio([(name, m) for m, name in METHOD_NAMES.items()], value=seat.method.value, label="Method",
+                              show_label=False, elem_id="method")  # fmt: skip
+            self.method_note = gr.Markdown(METHOD_NOTES[seat.method], elem_classes="note")
+            self.preset = gr.Radio([(p.capitalize(), p.value) for p in Preset], value=seat.preset.value,
+                                   label="How much", elem_id="preset")  # fmt: skip
+            self.moved = gr.Markdown("", elem_id="moved")
+            built = {"method": method, **fields.build(simple, seat)}
+            with gr.Accordion("Watch it learn", open=False):
+                built |= fields.build([TRAINING["looks"]], seat)
+                built["pinned"] = gr.Textbox(TrainForm().pinned, label="Pinned prompts", info=PINNED_NOTE, lines=3,
+                                             max_lines=MAX_PINNED, elem_id="pinned")  # fmt: skip
+            with gr.Accordion("Advanced", open=False):
+                built["from_adapter"] = gr.Dropdown([FROM_BASE], value="", label="Start from", info=FROM_NOTE,
+                                                    interactive=True, elem_id="from-adapter")  # fmt: skip
+                with gr.Row(elem_classes="grid"):
+                    built |= fields.build(advanced, seat)
+                self._build_file()
+        return built
 
-    def _build_card(self) -> None:
-        with gr.Column(elem_classes="card", elem_id="plan"):
-            gr.Markdown("### What will run")
-            self.card = gr.Markdown(WAITING, elem_id="plan-words")
-            self.start = gr.Button("Waiting for the model", variant="primary", size="lg", interactive=False,
-                                   elem_id="start")  # fmt: skip
+    def _build_file(self) -> None:
+        with gr.Row(elem_classes="actions"):
+            self.reset = gr.Button("Back to the defaults", size="sm", elem_id="defaults")
+            self.save = gr.DownloadButton("Save settings", size="sm", elem_id="save-settings")
+            self.upload = gr.UploadButton("Load settings or run.yaml", file_types=[".yaml", ".yml"], size="sm",
+                                          elem_id="load-settings")  # fmt: skip
 
     def _build_recipes(self) -> None:
-        self.recipes: list[tuple[Recipe, gr.Button]] = []
         with gr.Column(elem_classes="card", elem_id="recipes"):
-            gr.Markdown("### Or begin with a recipe\nIt only fills in the form; you start it.")
-            for recipe in RECIPES.values():
-                with gr.Row(elem_classes="recipe"):
-                    gr.Markdown(f"**{recipe.title}**  \n{recipe.note}")
-                    button = gr.Button("Fill in", size="sm", scale=0, min_width=90, elem_id=f"recipe-{recipe.name}")
-                self.recipes.append((recipe, button))
+            gr.Markdown("### Or begin with a recipe")
+            for recipe in self.recipes:
+                recipe.build()
 
     def wire(self, world: gr.State) -> None:
         """The plan follows every change of the form, and of `world`: what engine and runs are doing."""
-        plan: dict[str, Any] = {"fn": self.plan, "inputs_kwargs": self.fields, "outputs": self.outputs, **QUIET}
-        plain = [field for name, field in self.fields.items() if name not in ("model", "method")]
-        gr.on(fields.settled(plain), trigger_mode="always_last", **plan)
-        world.change(**plan)
-        self.source.change(self.show_source, self.source, [self.note, *self.by_source.values()], **QUIET)
-        gr.on([self.model.change, self.method.change], self.reseat, [self.method, self.model, self.seated],
-              [self.seated, *self.seats], **QUIET).then(**plan)  # fmt: skip
-        for recipe, button in self.recipes:
-            filled = [self.seated, self.method_note, *self.fields.values()]
-            button.click(_Filler(self, recipe).fill, None, filled, **QUIET).then(**plan)
+        planned: dict[str, Any] = {"fn": self.plan, "inputs_kwargs": {"seated": self.seated, **self.fields},
+                                   "outputs": [*self.card.outputs, self.save], **QUIET}  # fmt: skip
+        plain = [field for name, field in self.fields.items() if name not in SEATING]
+        gr.on([*fields.settled(plain), *self.data.resets], trigger_mode="always_last", **planned)
+        seating: list[Any] = [self.preset, *(self.fields[name] for name in SEATING)]
+        read = {"seated": self.seated, "preset": self.preset, **self.fields}
+        gr.on([field.change for field in seating], self.reseat, inputs_kwargs=read, outputs=self.seats, **QUIET).then(
+            **planned
+        )
+        from_adapter = self.fields["from_adapter"]
+        gr.on([world.change, self.model.change], self.offer_adapters, [self.model, from_adapter], from_adapter, **QUIET)
+        world.change(**planned)
+        self.data.wire(self.fields["max_length"])
+        self.card.apply.click(self.apply, self.card.fix, list(self.settings.values()), **QUIET).then(**planned)
+        self.reset.click(self.set_back, self.seated, self.seats, **QUIET).then(**planned)
+        self.upload.upload(self.load, [self.upload, self.model], self.filled_outputs, **QUIET).then(**planned)
+        for recipe in self.recipes:
+            filler = _Filler(self, recipe.recipe.request)
+            recipe.fill_button.click(filler.fill, None, self.filled_outputs, **QUIET).then(**planned)
 
-    # --- handlers -----------------------------------------------------------------------------------------
-
-    @shows_errors
-    def plan(self, **form: Any) -> Any:
-        """The card and the Start button, whose label is the reason where it cannot be pressed."""
-        state = self.client.state()
-        if state.phase in (EnginePhase.FAILED, EnginePhase.DEAD):
-            return [f"{views.as_text(state.message)}\n\n{TRY_AGAIN}", _disabled("No model is loaded")]
-        if state.phase is not EnginePhase.READY:
-            return [WAITING, _disabled("Waiting for the model")]
-        try:
-            words, label = self._plan_words(TrainForm.of(**form))
-        except PlaygroundError as error:
-            return _refused(error)
-        running = runs.current_run()
-        return [words, _disabled(f"{running.name} is going on") if running else _enabled(label)]
-
-    def _plan_words(self, form: TrainForm) -> tuple[str, str]:
-        """What would run, and what the button that starts it says."""
-        request = form.request()
-        plan = self.client.preview(request)
-        words = plan_words(plan, data_words(form), is_on_hub(request.dataset))
-        return words, START_ANYWAY if plan.fit == WONT_FIT else START
+    # --- what the settings are set for --------------------------------------------------------------------
 
     @shows_errors
-    def reseat(self, method: str, model: str, seated: str) -> Any:
-        """The defaults of this method for a base of this size, unless they are what the form has been set to."""
-        if (seat := self.seat(method, model)) == seated:
+    def plan(self, seated: Seat, **form: Any) -> Any:
+        """The card, its Start button, and the settings as a file."""
+        known = TrainForm.of(form)
+        return [*self.card.show(known, seated, form["limit"]), _saved(known)]
+
+    @shows_errors
+    def reseat(self, seated: Seat, preset: str, **form: Any) -> Any:
+        """The defaults that depend on method, base, loss and preset, unless the form has been set for these."""
+        shown = {**settings_of(form), "limit": form["limit"]}
+        method, size = parse_method(form["method"]), self.size(form["model"])
+        seat = seated.following(method, size, Preset(preset), str(shown["loss"]))
+        if seat == seated:
             return gr.skip()
-        return [seat, METHOD_NOTES[parse_method(method)], *fields.reseated(method, self.size(model)).values()]
-
-    def seat(self, method: str, model: str) -> str:
-        return f"{method} {self.size(model)}"
+        values, moves = reseat(seated, seat, shown)
+        return self._seats(seat, values, plan_views.moved_words(seated, seat, moves))
 
     @shows_errors
-    def show_source(self, source: str) -> Any:
-        return [SOURCE_NOTES[DataSource(source)], *(gr.update(visible=s == source) for s in self.by_source)]
+    def set_back(self, seated: Seat) -> Any:
+        """Every setting as the method, the base and the preset want it."""
+        seat = Seat.of(seated.method, seated.size, seated.preset)
+        return self._seats(seat, seat.values(), "Every setting is back at its default.")
 
-    def filled(self, recipe: Recipe) -> list[Any]:
-        """What the form is set to, the method's note and every field, as the recipe wants them."""
-        form = TrainForm.showing(recipe.request)
-        model = form.model or self.client.state().base
-        values: dict[str, Any] = fields.reseated(form.method, self.size(model), form.settings)
-        values |= {name: vars(form)[name] for name in self.fields if name not in values}
-        values |= {"model": model, "held_out": "" if form.held_out is None else str(form.held_out)}
-        return [self.seat(form.method, model), METHOD_NOTES[Method(form.method)], *(values[n] for n in self.fields)]
+    def _seats(self, seat: Seat, values: Mapping[str, Any], words: str) -> list[Any]:
+        settings = {name: value for name, value in values.items() if name in TRAINING}
+        return [seat, METHOD_NOTES[seat.method], words, values["limit"], *fields.updates(settings).values()]
 
-    def begin(self, **form: Any) -> str:
-        """Start what the form says; the run's name."""
-        return self.client.start_run(TrainForm.of(**form).request())
+    @shows_errors
+    def apply(self, fix: Mapping[str, Any]) -> Any:
+        """What would make the plan fit."""
+        shown = shown_settings(fix)
+        return [shown.get(name, gr.skip()) for name in self.settings]
+
+    @shows_errors
+    def offer_adapters(self, model: str, chosen: str) -> Any:
+        return _adapters(model, chosen if chosen in _adapters_of(model) else "")
 
     def size(self, model: str) -> Size:
         """The model's size as far as it is known; a model from elsewhere is taken to be large."""
@@ -177,38 +180,73 @@ class ConfigurePanel:
         parameters = known.get(model) or (state.num_parameters if model == state.base else 0)
         return size_of(parameters) if parameters or not model else Size.LARGE
 
+    # --- filling it in, and starting ----------------------------------------------------------------------
+
+    def filled_from(self, request: RunRequest) -> list[Any]:
+        """Updates of `filled_outputs` that make the form say `request`; what it leaves open is at its defaults."""
+        data = DataForm.showing(request)
+        words = f"Filled in: {METHOD_NAMES[request.method]} on {DataForm.of(data).words()}."
+        chosen = {"earlier_run": run_choices, "votes": vote_choices}
+        offered = {name: gr.update(value=data[name], choices=choices()) for name, choices in chosen.items()}
+        model = request.model or self.client.state().base
+        return self._filled(request, model, {"model": model, **data, **offered}, words)
+
+    @shows_errors
+    def load(self, path: str, model: str) -> Any:
+        """The method, settings, pinned prompts and adapter of a settings file; model and data stay."""
+        request = settings_file.read(Path(path))
+        return self._filled(request, model, {}, f"Filled in from {Path(path).name}: {METHOD_NAMES[request.method]}.")
+
+    def _filled(self, request: RunRequest, model: str, others: Mapping[str, Any], words: str) -> list[Any]:
+        method = parse_method(request.method)
+        seat = Seat.of(method, self.size(model), loss=str(request.settings.get("loss", "")))
+        if request.from_adapter and request.from_adapter not in _adapters_of(model):
+            raise AdapterError(f"There is no adapter '{request.from_adapter}' of this base to start from.")
+        values = {name: value for name, value in seat.values().items() if name in TRAINING}
+        updates: dict[str, Any] = {
+            **others, "method": method.value, "pinned": TrainForm.showing(request)["pinned"],
+            "from_adapter": _adapters(model, request.from_adapter), **fields.updates(values | _used(request, values)),
+        }  # fmt: skip
+        shown = [updates.get(name, gr.skip()) for name in self.fields]
+        return [seat, METHOD_NOTES[method], words, Preset.STANDARD.value, *shown]
+
+    def begin(self, **form: Any) -> str:
+        """Start what the form says; the run's name."""
+        return self.client.start_run(TrainForm.of(form).request())
+
 
 class _Filler:
-    """A recipe's button. Gradio's injection wants a bound method, and each button fills in its own."""
+    """A button that fills in its own request. Gradio's injection wants a bound method."""
 
-    def __init__(self, panel: ConfigurePanel, recipe: Recipe) -> None:
+    def __init__(self, panel: ConfigurePanel, request: RunRequest) -> None:
         self.panel = panel
-        self.recipe = recipe
+        self.request = request
 
     @shows_errors
     def fill(self) -> Any:
-        return self.panel.filled(self.recipe)
+        return self.panel.filled_from(self.request)
 
 
-def data_words(form: TrainForm) -> str:
-    words = {
-        DataSource.STARTER: "the starter data",
-        DataSource.HH_RLHF: f"HH-RLHF ({form.part.lower()})",
-        DataSource.FILE: "your file",
-        DataSource.HUB: form.hub_id,
-    }
-    return words[DataSource(form.source)]
+def _used(request: RunRequest, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: TRAINING[name].check(value) for name, value in request.settings.items() if name in values}
 
 
-def _enabled(label: str) -> Any:
-    return gr.update(value=label, interactive=True)
+def _adapters_of(base: str) -> list[str]:
+    """Finished adapters of this base, the newest first."""
+    return [run.name for run in runs.list_runs() if run.base == base and runs.has_adapter(run.name)]
 
 
-def _disabled(reason: str) -> Any:
-    return gr.update(value=reason, interactive=False)
+def _adapters(base: str, chosen: str) -> Any:
+    return gr.update(choices=[FROM_BASE, *((name, name) for name in _adapters_of(base))], value=chosen)
 
 
-def _refused(error: PlaygroundError) -> list[Any]:
-    sentence = sentence_of(error)
-    label = sentence.rstrip(".") if len(sentence) <= MAX_LABEL else title_of(error)
-    return [f"**{title_of(error)}.** {views.as_text(sentence)}", _disabled(label)]
+def _saved(form: TrainForm) -> Any:
+    """The button that downloads the settings; its file lies where its contents say, so that no two pages share one."""
+    try:
+        text = settings_file.write(form.how())
+    except SettingError:  # the plan says which
+        return gr.update(value=None, interactive=False)
+    folder = Path(get_upload_folder()) / hashlib.sha256(text.encode()).hexdigest()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / settings_file.NAME).write_text(text, encoding="utf-8")
+    return gr.update(value=str(folder / settings_file.NAME), interactive=True)

@@ -6,7 +6,10 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from core.settings import TRAINING, Method, Setting, Size, defaults, parse_method, used_by
+from core.presets import Seat
+from core.settings import BASE_LOSSES, TRAINING, Setting, base_loss, used_by
+from core.ui.plan_views import LOSS_NOTES, TERM_NOTE, shown_value
+from core.ui.train_form import TERM_FIELD, shown_settings
 
 # Beyond this many positions a slider cannot be set exactly by hand.
 MAX_SLIDER_POSITIONS = 200
@@ -19,9 +22,26 @@ SETTLED = {
 }  # fmt: skip
 
 
-def build(settings: Sequence[Setting], method: Method, size: Size) -> dict[str, Component]:
-    values = defaults(method, size)
-    return {s.name: _field(s, shown_value(s, values[s.name]), method in s.methods) for s in settings}
+def build(settings: Sequence[Setting], seat: Seat) -> dict[str, Component]:
+    """The fields by name, as the seat sets them; the loss is two of them."""
+    values, used = seat.values(), {setting.name for setting in used_by(seat.method, seat.loss)}
+    built: dict[str, Component] = {}
+    for setting in settings:
+        value = shown_value(setting, values.get(setting.name, setting.default))
+        if setting.name == "loss":
+            built |= _loss_fields(setting, value, setting.name in used)
+        else:
+            built[setting.name] = _field(setting, value, setting.name in used)
+    return built
+
+
+def _loss_fields(setting: Setting, loss: str, is_visible: bool) -> dict[str, Component]:
+    base, common = base_loss(loss), {"visible": is_visible, "interactive": True}
+    return {
+        "loss": gr.Dropdown(list(BASE_LOSSES), value=base, label=setting.label, info=LOSS_NOTES[base],
+                            elem_id="setting-loss", **common),
+        TERM_FIELD: gr.Checkbox(base != loss, label="SFT term", info=TERM_NOTE, elem_id="setting-sft_term", **common),
+    }  # fmt: skip
 
 
 def _field(setting: Setting, value: Any, is_visible: bool) -> Component:
@@ -40,22 +60,15 @@ def _field(setting: Setting, value: Any, is_visible: bool) -> Component:
     return gr.Number(**common)
 
 
-def shown_value(setting: Setting, value: Any) -> Any:
-    """`value` as its field shows it: rates as 2e-4, the rest as they are."""
-    if setting.step is None and isinstance(value, float):
-        mantissa, exponent = f"{value:e}".split("e")
-        return f"{float(mantissa):g}e{int(exponent)}"
-    return value
-
-
-def reseated(method: str, size: Size, turned: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """An update for every setting's field: the method's defaults, `turned` over them, the unused hidden."""
-    known = parse_method(method)
-    values = defaults(known, size) | dict(turned or {})
-    used = {setting.name for setting in used_by(known)}
+def updates(values: Mapping[str, Any]) -> dict[str, Any]:
+    """An update for every field of the settings: those among `values` show them, the others are hidden."""
+    shown = shown_settings(values)
+    notes = {"loss": {"info": LOSS_NOTES[shown["loss"]]}} if "loss" in shown else {}
     return {
-        name: gr.update(value=shown_value(setting, values[name]), visible=name in used)
-        for name, setting in TRAINING.items()
+        name: gr.update(value=shown[name], visible=True, **notes.get(name, {}))
+        if name in shown
+        else gr.update(visible=False)
+        for name in (*TRAINING, TERM_FIELD)
     }
 
 

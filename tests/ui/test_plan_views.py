@@ -4,14 +4,23 @@ from dataclasses import replace
 
 import pytest
 
+from core.presets import Move, Seat
+from core.settings import BASE_LOSSES, TRAINING, Method
 from core.ui import plan_views
 from tests.ui.fake_client import PLAN
 from tests.ui.test_views import HOSTILE
 
 
 def test_no_name_reason_or_data_becomes_markup():
-    words = plan_views.plan_words(replace(PLAN, base=HOSTILE, left_out={HOSTILE: 1}), HOSTILE)
-    assert not any(markup in words for markup in ("<img", "![x]", "]("))
+    plan = replace(PLAN, base=HOSTILE, left_out={HOSTILE: 1}, fit="tight", fix_words=HOSTILE, parts={HOSTILE: 1})
+    turned = Move(TRAINING["learning_rate"], HOSTILE, HOSTILE, True, "")
+    for words in (
+        plan_views.plan_words(plan, HOSTILE, from_adapter=HOSTILE),
+        plan_views.memory_picture(plan),
+        plan_views.turned_words([turned]),
+        plan_views.moved_words(Seat(), Seat(Method.SFT), [turned]),
+    ):
+        assert not any(markup in words for markup in ("<img", "![x]", "]("))
 
 
 def test_the_plan_is_in_plain_words():
@@ -56,3 +65,28 @@ def test_the_plan_says_what_is_fetched(num_bytes, is_data_on_hub, words):
                                             ("won't fit", "**It won't fit here.**")])  # fmt: skip
 def test_short_memory_is_said_before_it_is_felt(fit, words):
     assert plan_views.fit_words(replace(PLAN, fit=fit)).startswith(words)
+
+
+@pytest.mark.parametrize(("method", "words"), [
+    ("dpo", "LoRA on **smollm2-135m-instruct**, from **sft-1** and held to it: 60 steps of 4 pairs each."),
+    ("sft", "LoRA on **smollm2-135m-instruct**, from **sft-1**: 60 steps of 4 pairs each."),
+])  # fmt: skip
+def test_the_plan_says_what_it_starts_from_and_what_it_is_held_to(method, words):
+    assert words in plan_views.plan_words(replace(PLAN, method=method), "your file", from_adapter="sft-1")
+
+
+def test_memory_is_drawn_by_part_against_what_there_is():
+    parts = {"weights": 4_000_000_000, "activations": 6_000_000_000}
+    fits = plan_views.memory_picture(replace(PLAN, parts=parts, memory_limit=20_000_000_000))
+    assert 'aria-label="Memory at most: 10.0 GB of 20.0 GB"' in fits
+    assert 'style="width:20.00%"' in fits
+    assert "<li><i></i>weights 4.0 GB</li><li><i></i>activations 6.0 GB</li>" in fits
+    assert "<b " not in fits
+    # Where it does not fit, a mark stands at what there is.
+    assert '<b style="left:50.00%">' in plan_views.memory_picture(replace(PLAN, parts=parts, memory_limit=5 * 10**9))
+    assert plan_views.memory_picture(PLAN) == ""
+
+
+def test_every_loss_and_method_has_a_sentence():
+    assert set(plan_views.LOSS_NOTES) == set(BASE_LOSSES)
+    assert set(plan_views.METHOD_NOTES) == set(plan_views.METHOD_NAMES) == set(Method)

@@ -7,14 +7,13 @@ import pytest
 
 from core import paths, runs
 from core.client import EnginePhase, EngineState
-from core.errors import BusyError, DataError, ModelError, OutOfMemory
-from core.recipes import RECIPES
+from core.errors import BusyError, DataError
 from core.runs import RunStatus
 from core.ui import notices
 from core.ui.page import Page
 from core.ui.parts import BUSY_S, IDLE_S
 from core.ui.run_panel import NO_RUN
-from tests.ui.fake_client import MISTRAL, READY, FakeClient
+from tests.ui.fake_client import FakeClient
 
 
 @pytest.fixture
@@ -58,6 +57,13 @@ def pace(page: Page) -> float:
     return next(update["value"] for part, update in updates if part.component is page.timer)
 
 
+def planned(page: Page, form: dict[str, object]) -> tuple[str, dict[str, object]]:
+    """What the card says, and what becomes of the Start button."""
+    panel = page.train.configure
+    words, _, _, _, start, _ = panel.plan(panel.seated.value, **form)
+    return words, start
+
+
 def is_skip(update: object) -> bool:
     return update == gr.skip()
 
@@ -69,7 +75,7 @@ def train(page: Page, form: dict[str, object], **changes: object) -> runs.Run:
 
 
 def test_a_fresh_page_can_be_started_with_one_click(page, client, form):
-    words, button = page.train.configure.plan(**form)
+    words, button = planned(page, form)
     assert "**120 pairs** from the starter data" in words
     assert (button["value"], button["interactive"]) == ("Start training", True)
     inner, chosen = page.train.start(**form)
@@ -79,48 +85,9 @@ def test_a_fresh_page_can_be_started_with_one_click(page, client, form):
     assert request.settings["loss"] == "sigmoid+sft"
 
 
-@pytest.mark.parametrize(("state", "label"), [
-    (EngineState(phase=EnginePhase.LOADING, message="Loading"), "Waiting for the model"),
-    (EngineState(phase=EnginePhase.DEAD, message="Killed"), "No model is loaded"),
-])  # fmt: skip
-def test_nothing_is_asked_of_an_engine_that_is_not_ready(page, client, form, state, label):
-    client.now = state
-    _, button = page.train.configure.plan(**form)
-    assert (button["value"], button["interactive"]) == (label, False)
-    assert client.asked == []
-
-
-@pytest.mark.parametrize(("refusal", "label"), [
-    (DataError("Only 3 usable rows."), "Only 3 usable rows"),
-    (DataError("Only 3 usable rows are left of 12 in this file, and 8 are needed."), "This data cannot be used"),
-    (ModelError("There is no base named 'x' here, and the Hub was not asked."), "This model cannot be used"),
-    (OutOfMemory("Training would need 30 GB, and this machine has 8 GB."), "Out of memory"),
-])  # fmt: skip
-def test_a_disabled_start_button_is_labelled_with_the_reason(page, client, form, refusal, label):
-    client.refusal = refusal
-    words, button = page.train.configure.plan(**form)
-    assert (button["value"], button["interactive"]) == (label, False)
-    assert str(refusal).replace("'", "&#39;") in words
-
-
-def test_data_of_the_hub_is_said_to_be_fetched(page, form):
-    words, _ = page.train.configure.plan(**form | {"source": "Hub id", "hub_id": "owner/pairs"})
-    assert "The data is fetched from the Hub when it starts" in words
-
-
-@pytest.mark.parametrize(("change", "label"), [
-    ({"source": "File"}, "Choose a file first"),
-    ({"source": "Hub id"}, "Type a Hub id first"),
-])  # fmt: skip
-def test_an_unfinished_form_says_what_is_missing(page, client, form, change, label):
-    _, button = page.train.configure.plan(**form | change)
-    assert (button["value"], button["interactive"]) == (label, False)
-    assert client.asked == []
-
-
 def test_the_start_button_waits_for_the_run_that_goes_on(page, form):
     run = train(page, form)
-    _, button = page.train.configure.plan(**form)
+    _, button = planned(page, form)
     assert (button["value"], button["interactive"]) == (f"{run.name} is going on", False)
 
 
@@ -149,41 +116,6 @@ def test_stop_iteration_in_a_streaming_handler_is_said(noticed):
 
     assert [is_skip(update) for update in stream()] == [False, True]
     assert noticed[0].startswith("<strong>Something unexpected happened</strong>")
-
-
-def test_changing_the_method_reseats_its_defaults_and_hides_what_it_does_not_use(page):
-    tab = page.train.configure
-    _, note, *updates = tab.reseat("sft", READY.base, "dpo small")
-    names = [field.elem_id.removeprefix("setting-") for field in tab.seats[1:]]
-    by_name = dict(zip(names, updates, strict=True))
-    assert note.startswith("Supervised fine-tuning")
-    assert by_name["beta"]["visible"] is False
-    assert by_name["learning_rate"]["value"] == "2e-4"
-
-
-def test_a_large_base_gets_smaller_steps(page):
-    _, _, learning_rate, *_ = page.train.configure.reseat("dpo", MISTRAL.name, "dpo small")
-    assert learning_rate["value"] == "1e-5"
-    assert page.train.configure.reseat("dpo", "owner/unknown", "dpo small")[0] == "dpo large"
-
-
-def test_what_was_turned_stays_until_method_or_size_changes(page):
-    assert is_skip(page.train.configure.reseat("dpo", READY.base, "dpo small"))
-
-
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
-def test_a_recipe_only_fills_in_the_form(page, client, recipe):
-    tab = page.train.configure
-    seated, _, *values = tab.filled(recipe)
-    assert is_skip(tab.reseat(recipe.request.method, MISTRAL.name, seated))
-    filled = {name: value["value"] if isinstance(value, dict) else value
-              for name, value in zip(tab.fields, values, strict=True)}  # fmt: skip
-    assert client.asked == []
-    page.train.start(**filled)
-    _, request = client.asked[-1]
-    assert (request.method, request.dataset, request.model) == (
-        recipe.request.method, recipe.request.dataset, MISTRAL.name,
-    )  # fmt: skip
 
 
 def test_a_page_without_runs_says_what_to_do(page):
@@ -301,7 +233,7 @@ def test_an_upload_goes_by_its_own_name(page, client, form, noticed, tmp_path, m
     upload.parent.mkdir()
     upload.touch()
     client.refusal = DataError(f"{upload} is UTF-16 text.")
-    words, _ = page.train.configure.plan(**form | {"source": "File", "file": str(upload)})
+    words, _ = planned(page, form | {"source": "File", "file": str(upload)})
     assert "my pairs.jsonl is UTF-16 text." in words
     page.train.start(**form | {"source": "File", "file": str(upload)})
     assert "my pairs.jsonl is UTF-16 text." in noticed[0]

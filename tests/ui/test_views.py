@@ -6,10 +6,8 @@ from dataclasses import replace
 import pytest
 
 from core.client import EnginePhase, EngineState
-from core.recipes import RECIPES
 from core.runs import Run, RunStatus
-from core.ui import notices, run_views, theme, views
-from core.ui.train_form import PARTS, DataSource, TrainForm
+from core.ui import run_views, theme, views
 from tests.ui.fake_client import MISTRAL, READY, STARTER
 
 RESULT = {
@@ -156,49 +154,6 @@ def test_history_rows_are_as_wide_as_their_heading():
     rows = run_views.history_rows([DONE, TRAINING, damaged])
     assert {len(row) for row in rows} == {len(run_views.HISTORY)}
     assert rows[0][6:8] == ["0.55 → 0.85 (n=40)", "3 → 29 of 40"]
-
-
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
-def test_a_recipe_comes_back_out_of_the_form_as_it_went_in(recipe):
-    request = TrainForm.showing(recipe.request).request()
-    assert (request.method, request.dataset, request.limit, request.model) == (
-        recipe.request.method, recipe.request.dataset, recipe.request.limit, recipe.request.model,
-    )  # fmt: skip
-
-
-def test_settings_that_the_method_does_not_use_are_not_sent():
-    form = TrainForm.of(method="sft", beta=0.3, loss="ipo", learning_rate="2e-4")
-    assert form.request().settings == {"learning_rate": "2e-4"}
-
-
-@pytest.mark.parametrize(("form", "reason"), [
-    (TrainForm(source=DataSource.FILE), "Choose a file first"),
-    (TrainForm(source=DataSource.FILE, file="/nowhere/x.jsonl"), "That upload is gone: choose the file again"),
-    (TrainForm(source=DataSource.HUB), "Type a Hub id first"),
-    (TrainForm(source=DataSource.HUB, hub_id="/etc/passwd"),
-     "'/etc/passwd' is not a Hub id: it is owner/name, or owner/name:folder."),
-    (TrainForm(source=DataSource.HUB, hub_id="../secrets"),
-     "'../secrets' is not a Hub id: it is owner/name, or owner/name:folder."),
-    (TrainForm(source=DataSource.HUB, hub_id="tests/ui"),
-     "'tests/ui' is not a Hub id: it is owner/name, or owner/name:folder."),
-    (TrainForm(source="elsewhere"), "Choose where the data comes from"),
-    (TrainForm(source=DataSource.HH_RLHF, part="all"), "Choose a part of HH-RLHF"),
-    (TrainForm(limit=float("nan")), "Rows must be a whole number from 8 to 1,000,000 rows, not 'nan'."),
-    (TrainForm(held_out="many"), "Held out must be a whole number from 0 to 100,000 rows, not 'many'."),
-    (TrainForm(method="magic"), "Method must be one of sft, dpo, sft+dpo, not 'magic'."),
-])  # fmt: skip
-def test_a_form_that_cannot_start_says_why(form, reason):
-    with pytest.raises(notices.RequestError) as refusal:
-        form.request()
-    assert str(refusal.value) == reason
-
-
-def test_every_part_of_hh_rlhf_is_a_source():
-    sources = [TrainForm(source=DataSource.HH_RLHF, part=part, limit=1001).request().dataset for part in PARTS]
-    assert sources == [
-        "Anthropic/hh-rlhf", "Anthropic/hh-rlhf:helpful-base", "Anthropic/hh-rlhf:harmless-base",
-        "Anthropic/hh-rlhf:helpful-base@501+Anthropic/hh-rlhf:harmless-base@500",
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("what", "text", "ground", "least"), theme.PAIRS, ids=[pair[0] for pair in theme.PAIRS])
