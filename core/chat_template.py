@@ -16,6 +16,7 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 
 from core.errors import ModelError
+from core.file_rows import Reason
 from core.messages import Conversation, Message, Role, as_dicts
 
 # For bases that bring no template of their own; said so where the base is shown.
@@ -38,7 +39,7 @@ PROBE_SYSTEM = "You are Probus"
 
 
 class PrefixError(ValueError):
-    """The rendered prompt is no prefix of the rendered prompt with its reply."""
+    """The rendered prompt cannot be parted from its reply; the text is a Reason's."""
 
 
 class ChatTemplate:
@@ -82,10 +83,21 @@ class ChatTemplate:
     def pair_ids(self, prompt: Conversation, reply: str) -> tuple[list[int], list[int]]:
         """Token ids of the prompt and of the reply after it; PrefixError where the two cannot be parted."""
         before = self.prompt_ids(prompt)
-        whole = self._ids(self._render(self._prepare((*prompt, Message(Role.ASSISTANT, reply)))))
+        whole = self._ids(self.pair_text(prompt, reply))
         if whole[: len(before)] != before:
-            raise PrefixError("the chat template renders the prompt differently once it has a reply")
+            raise PrefixError(Reason.TWO_PROMPTS)
         return before, whole[len(before) :]
+
+    def pair_text(self, prompt: Conversation, reply: str) -> str:
+        """The prompt with its reply as the model is given them, control tokens written out."""
+        return self._render(self._prepare((*prompt, Message(Role.ASSISTANT, reply))))
+
+    def token_starts(self, text: str) -> list[int]:
+        """Where in a rendered text each token begins; one that continues a character begins with it."""
+        found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        ends = [0, *(end for _, end in found)]
+        # Some tokenizers do not count the space before a word as the word's.
+        return [min(start, end) for (start, _), end in zip(found, ends[:-1], strict=True)]
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))

@@ -78,7 +78,8 @@ class Planner:
     def _tokenised(self, resident: ResidentModel, request: RunRequest, settings: Settings) -> _Rows:
         source = run_request.resolve_source(request)
         stamps = tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in local_files(source))
-        key = (source, stamps, request.limit, request.held_out, settings.max_length)
+        asked = (request.limit, request.held_out, request.split_seed, *sorted(request.columns.items()))
+        key = (source, stamps, asked, settings.max_length)
         if key not in self.rows:
             if len(self.rows) >= MAX_KEPT:
                 self.rows.clear()

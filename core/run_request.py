@@ -188,7 +188,7 @@ def with_config(request: RunRequest) -> RunRequest:
 
 def read_data(source: str, request: RunRequest, token: str = "") -> PreferenceData:
     limit = int(DATA["limit"].default) if request.limit is None else request.limit
-    return preferences.read(source, limit, request.held_out, token)
+    return preferences.read(source, limit, request.held_out, token, request.columns, request.split_seed)
 
 
 def _check_disk(folder: Path, resident: ResidentModel, settings: Settings) -> None:
