@@ -11,6 +11,7 @@ from gradio.components import Component
 from core import runs
 from core.client import EngineClient, EnginePhase
 from core.ui import views
+from core.ui.announcer import Announcer
 from core.ui.chat_tab import ChatTab
 from core.ui.compare_tab import CompareTab
 from core.ui.notices import CheckedBlocks, shows_errors
@@ -66,6 +67,7 @@ class Page:
 
     def __init__(self, client: EngineClient) -> None:
         self.client = client
+        self.announcer = Announcer()
         self.train = TrainTab(client)
         self.compare = CompareTab(client)
         self.chat = ChatTab(client)
@@ -101,11 +103,13 @@ class Page:
             self.chip = gr.Button(views.NO_RUN, size="sm", elem_id="chip", interactive=False, min_width=260, scale=2)
             self.toggle = gr.Button("◐ Light or dark", size="sm", elem_id="toggle", min_width=120, scale=0)
         self.engine = gr.Markdown(views.STARTING, elem_id="engine")
+        self.announcer.build()
         self.seen = gr.State(None)
         self.header = [
             Part(self.model, lambda value: gr.update(choices=value[0], value=value[1])),
             Part(self.engine, lambda value: value),
             Part(self.chip, lambda value: gr.update(value=value[0], interactive=value[1])),
+            self.announcer.part,
         ]
 
     def _wire(self) -> None:
@@ -121,6 +125,7 @@ class Page:
         chosen.then(self.resident, None, self.model, **QUIET).then(**self.look)
         self.toggle.click(None, js=TOGGLE, api_visibility="private")
         self.train.wire(self)
+        self.announcer.wire(self.demo, self.train.configure.start)
         led_to: tuple[Tab, ...] = (self.compare, self.chat)
         for opened, tab in zip(self._opened, led_to, strict=True):
             opened.select(tab.arrive, None, tab.arrivals, **QUIET)
@@ -137,7 +142,8 @@ class Page:
         newest = views.newest(past)
         is_busy = state.phase is not EnginePhase.READY or (newest is not None and newest.is_alive)
         return [
-            bases, views.engine_line(state), views.run_chip(newest), BUSY_S if is_busy else IDLE_S,
+            bases, views.engine_line(state), views.run_chip(newest), self.announcer.words(past),
+            BUSY_S if is_busy else IDLE_S,
             *self.train.values(state, bases, past, chosen),
         ]  # fmt: skip
 

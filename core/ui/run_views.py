@@ -5,7 +5,6 @@ Pure: no gradio, no disk, no clock. Markdown in, Markdown out; whatever was type
 """
 
 import datetime
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -16,14 +15,8 @@ from core.stats import wilson
 from core.ui.plan_views import METHOD_NAMES
 from core.ui.views import as_text, count, duration, progress_words, size
 
-# (TRL's name, title, methods that log it)
-CURVES = (
-    ("loss", "Loss", (Method.DPO, Method.SFT)),
-    ("rewards/margins", "Reward margin", (Method.DPO,)),
-    ("rewards/accuracies", "Reward accuracy", (Method.DPO,)),
-)
-
 SMALL_P = 0.05
+SNAPSHOT = "data.jsonl"
 
 
 # --- during -------------------------------------------------------------------------------------------
@@ -35,13 +28,15 @@ def run_title(run: Run) -> str:
 
 
 def data_name(dataset: str) -> str:
-    """The data as people call it: a file by its name, wherever it lies."""
+    """The data as people call it: a file by its name, wherever it lies, and a run's own data by the run's."""
     path = PurePath(dataset)
-    return path.name if path.is_absolute() else dataset
+    if not path.is_absolute():
+        return dataset
+    return f"the data of {path.parent.name}" if path.name == SNAPSHOT else path.name
 
 
-def run_line(run: Run) -> str:
-    """Status, phase, progress and time left, in Markdown."""
+def run_line(run: Run, row: Mapping[str, Any] | None = None) -> str:
+    """Status, phase, progress, time left, and how fast the step of `row` went, in Markdown."""
     words = [f"**{run.status.value.capitalize()}**"]
     if run.is_alive:
         words.append(as_text(progress_words(run)))
@@ -49,9 +44,27 @@ def run_line(run: Run) -> str:
             words.append("go on whenever you like")
         elif run.eta_s is not None:
             words.append(f"about {duration(run.eta_s)} left")
+        words += pace_words(row or {}) if run.status is RunStatus.RUNNING and run.phase == Phase.TRAINING else []
     elif run.steps:
         words.append(f"{run.step} of {run.steps} steps")
-    return " · ".join(words)
+    return " · ".join([*words, *stage_words(run)])
+
+
+def pace_words(row: Mapping[str, Any]) -> list[str]:
+    """How fast a step went, and what memory it took; only what its row says."""
+    told = (
+        ("pairs_per_s", lambda value: f"{value:.{1 if value >= 1 else 2}f} pairs/s"),
+        ("tokens_per_s", lambda value: f"{value:,.0f} tokens/s"),
+        ("memory_bytes", lambda value: f"{size(value)} of memory"),
+    )
+    return [words(row[name]) for name, words in told if row.get(name)]
+
+
+def stage_words(run: Run) -> list[str]:
+    """Of SFT, then DPO: which of the two runs it is."""
+    if follows := run.facts.get("follows"):
+        return [f"second of two: follows {as_text(str(follows))}"]
+    return ["first of two: DPO follows"] if run.facts.get("then") else []
 
 
 def run_share(run: Run) -> float | None:
@@ -90,12 +103,6 @@ def phase_chips(run: Run) -> str:
         return f"<li data-done>{phase}</li>" if number < done else f"<li>{phase}</li>"
 
     return f'<ol class="phases">{"".join(chip(*numbered) for numbered in enumerate(phases))}</ol>'
-
-
-def curve(rows: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, float]]:
-    """(step, value) of every row that logs a finite value under `name`."""
-    points = [(row["step"], row[name]) for row in rows if isinstance(row.get(name), int | float)]
-    return [(int(step), float(value)) for step, value in points if math.isfinite(value)]
 
 
 # --- after --------------------------------------------------------------------------------------------
@@ -201,11 +208,6 @@ def cost_words(result: Mapping[str, Any]) -> str:
     took, peak = result.get("train_s"), result.get("peak_memory_bytes")
     words = [f"Trained in {duration(took)}" if took else "", f"at most {size(peak)} of memory" if peak else ""]
     return ", ".join(word for word in words if word) + "." if any(words) else ""
-
-
-def is_usable(run: Run | None, adapters: Sequence[str]) -> bool:
-    """Whether there is something of it to compare and to chat with."""
-    return run is not None and not run.is_alive and run.name in adapters
 
 
 def is_resumable(run: Run | None) -> bool:

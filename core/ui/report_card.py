@@ -1,0 +1,106 @@
+"""What a run was made of, and how to make it again: the report's small print.
+
+Shown once the run is over; its verdict, curves, advice and timeline stand above it.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from core import history, paths
+from core.runs import Run
+from core.settings import TRAINING
+from core.ui import run_files
+from core.ui.parts import Part
+from core.ui.plan_views import METHOD_NAMES, shown_value
+from core.ui.run_views import data_name
+from core.ui.views import as_text, count, duration, size
+
+SHORT = 12
+HOW = "The same command gives the same adapter, bit for bit on the same machine. Type it in the project's folder."
+
+
+class ReportCard:
+    def build(self) -> None:
+        with gr.Column(visible=False, elem_classes="card", elem_id="report") as self.card:
+            gr.Markdown("### What it was made of")
+            with gr.Row():
+                self.made_of = gr.Markdown("", elem_id="report-facts", elem_classes="report-table", min_width=320)
+                self.settings = gr.Markdown("", elem_id="report-settings", elem_classes="report-table", min_width=320)
+            gr.Markdown(f"### Reproduce\n{HOW}", elem_classes="note")
+            self.command = gr.Code(
+                "", language="shell", interactive=False, show_label=False, lines=1, wrap_lines=True,
+                show_line_numbers=False, buttons=["copy"], elem_id="reproduce",
+            )  # fmt: skip
+            with gr.Row(elem_classes="actions"):
+                self.download = gr.DownloadButton("run.yaml", size="sm", elem_id="run-yaml")
+        self.parts = [
+            Part(self.card, lambda value: gr.update(visible=value)),
+            Part(self.made_of, lambda value: value),
+            Part(self.settings, lambda value: value),
+            Part(self.command, lambda value: value),
+            Part(self.download, _copied),
+        ]
+
+    def values(self, run: Run | None) -> list[Any]:
+        config = run_files.config(run.name) if run and not run.is_alive else {}
+        if run is None or not config:
+            return [False, "", "", "", None]
+        stamp = list(run_files.stamp(run.name, run_files.CONFIG))
+        made_of, settings = table(facts_of(run, config)), table(settings_of(config))
+        return [True, made_of, settings, history.reproduce_command(run.name), [run.name, *stamp]]
+
+
+def facts_of(run: Run, config: Mapping[str, Any]) -> dict[str, str]:
+    """What was trained on what, at what cost; only what is known."""
+    facts, digest = run.facts, str(config.get("data_sha256") or "")
+    pairs = facts.get("pairs", run.result.get("pairs"))
+    known = {
+        "Method": METHOD_NAMES.get(run.method, run.method),
+        "Base": run.base,
+        "Starts from": str(config.get("from_adapter") or ""),
+        "Data": data_name(run.dataset),
+        "SHA-256 of the data": digest[:SHORT] + "…" if digest else "",
+        "Trained on": count(pairs, "pair") if pairs else "",
+        "Held out": count(run.result["held_out"], "pair") if run.result.get("held_out") else "",
+        "Cut at max length": _cut(facts),
+        "Steps": f"{run.step} of {run.steps}" if run.steps else "",
+        "Time": duration(run.train_s) if run.train_s else "",
+        "Memory at most": size(run.peak_memory_bytes) if run.peak_memory_bytes else "",
+    }
+    return {name: value for name, value in known.items() if value}
+
+
+def _cut(facts: Mapping[str, Any]) -> str:
+    cut, replies = facts.get("cut_replies"), facts.get("replies")
+    return f"{cut:,} of {count(replies, 'reply', 'replies')}" if cut is not None and replies else ""
+
+
+def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """The settings by their labels, as their fields show them."""
+    return {
+        TRAINING[name].label if name in TRAINING else str(name): _shown(name, value)
+        for name, value in (config.get("settings") or {}).items()
+    }
+
+
+def _shown(name: str, value: Any) -> str:
+    known = TRAINING.get(name)
+    return f"{shown_value(known, value)} {known.unit}".strip() if known else str(value)
+
+
+def table(rows: Mapping[str, str]) -> str:
+    """Two columns in Markdown, whose cells are text."""
+    lines = [f"| {as_text(name)} | {as_text(value)} |" for name, value in rows.items()]
+    return "\n".join(["| | |", "|---|---|", *lines])
+
+
+def _copied(value: list[Any] | None) -> Any:
+    """Gradio hands out only what lies in a temporary folder; models/ stays closed to it."""
+    if value is None:
+        return gr.update(value=None)
+    folder = tempfile.mkdtemp(prefix="playground-")
+    return gr.update(value=shutil.copy(paths.run_dir(value[0]) / run_files.CONFIG, folder))
