@@ -20,7 +20,8 @@ from core.wire import DataView, SpanKind
 
 DIFF_LABEL = f"Word by word: {ONLY_BASE} only rejected says it, {ONLY_TUNED} only chosen says it"
 DIFF_COLOURS = {ONLY_BASE: "#8a5a14", ONLY_TUNED: "#1f6f60"}
-SPAN_COLOURS = {SpanKind.PROMPT: "#5a5850", SpanKind.TRAINED: "#1f6f60", SpanKind.CUT: "#a3342b"}
+# Gradio writes them as JSON, whose keys are plain strings.
+SPAN_COLOURS = {SpanKind.PROMPT.value: "#5a5850", SpanKind.TRAINED.value: "#1f6f60", SpanKind.CUT.value: "#a3342b"}
 
 Updates = dict[Any, Any]
 
