@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from core.blind import Item
 from core.client import Response, Turn
 from core.errors import Cancelled, JudgeError
-from core.judge import BASE, FIRST_SHOWN, TUNED, Judge, Ruling, ruling_key, shown
+from core.judge import BASE, TUNED, Judge, Ruling, ruling_keys
 from core.ledger import Ledger
 from core.messages import Conversation
 from core.normalise import normalise
@@ -102,7 +102,7 @@ class Work:
                 return
             try:
                 with contextlib.suppress(Cancelled):
-                    self._judge_one(judge, item, standing, self.is_stopped)
+                    self._judge_one(judge, item, standing)
             except JudgeError as error:
                 failed.append(error)
             tell()
@@ -119,27 +119,21 @@ class Work:
             self.ledger.add_alone("judge_stopped", sentence=str(failed[0]), reason=failed[0].reason)
             raise failed[0]
 
-    def _judge_one(self, judge: Judge, item: Item, standing: Standing, is_stopped: Callable[[], bool]) -> None:
-        texts = standing.answers[item.id]
-        known = dict(standing.rulings.get(item.id, {}))
-
+    def _judge_one(self, judge: Judge, item: Item, standing: Standing) -> None:
         def keep(order: int, ruling: Ruling) -> None:
             self.ledger.add_alone("ruling", item=item.id, order=order, **asdict(ruling))
 
-        judge.judge_pair(
-            standing.prompts[item.prompt_id], texts[BASE].text, texts[TUNED].text, is_stopped, known, keep
-        )  # fmt: skip
+        base, tuned = (standing.text(item.id, who) for who in (BASE, TUNED))
+        known = standing.rulings.get(item.id, {})
+        judge.judge_pair(standing.prompts[item.prompt_id], base, tuned, self.is_stopped, known, keep)
 
 
 def _is_settled(judge: Judge, standing: Standing, item: Item) -> bool:
     """Both orders are ruled on, and what was asked is what would be asked today."""
-    prompt, rulings = standing.prompts[item.prompt_id], standing.rulings.get(item.id, {})
-    texts = {who: standing.text(item.id, who) for who in (BASE, TUNED)}
-    asked = {order: [texts[who] for who in shown(order)] for order in FIRST_SHOWN}
-    return all(
-        order in rulings and rulings[order].key == ruling_key(judge.model, prompt, *asked[order])
-        for order in FIRST_SHOWN
-    )
+    rulings = standing.rulings.get(item.id, {})
+    base, tuned = (standing.text(item.id, who) for who in (BASE, TUNED))
+    keys = ruling_keys(judge.model, standing.prompts[item.prompt_id], base, tuned)
+    return all(order in rulings and rulings[order].key == key for order, key in keys.items())
 
 
 def _contender(plan: Plan, item: Item, slot: str) -> str:

@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-from core.errors import JudgeError
+from core.errors import JudgeError, RequestError
 from core.gemini_wire import Failure, Reason, Schema, Stop, Unreadable, bounded_client, read, refusal
 from core.pacing import SLICE_S, Pace, stop_if
 from core.settings import JUDGE
@@ -29,6 +30,10 @@ TROUBLES = {Reason.SERVER_ERROR, Reason.TIMEOUT, Reason.OFFLINE}
 MAX_INVALID = 2
 FIRST_BACKOFF_S, MAX_BACKOFF_S, MAX_DOUBLINGS = 1.0, 30.0, 10
 
+NO_KEY = (
+    "There is no Gemini key. Make one at aistudio.google.com/apikey and write GEMINI_API_KEY=... into .env; "
+    "without it you can still vote yourself."
+)
 KEPT = "What is judged so far is kept."
 SENTENCES = {
     Stop.KEY_REFUSED: f"Gemini refuses the key. Check GEMINI_API_KEY in .env. {KEPT}",
@@ -39,7 +44,10 @@ SENTENCES = {
 
 
 class Gemini:
-    """A client of one model under one key, for any number of threads. `clock` and `sleep` are seconds."""
+    """A client of one model under one key, for any number of threads; RequestError where either cannot be used.
+
+    `clock`, `sleep` and `draw` are for tests.
+    """
 
     def __init__(
         self,
@@ -51,10 +59,12 @@ class Gemini:
         draw: Callable[[], float] = random.random,
         timeout_s: float = JUDGE["judge_timeout_s"].default,
     ) -> None:
+        if not key:
+            raise RequestError(NO_KEY)
         self.model = model
         self.pace = Pace(JUDGE["judge_rate_per_s"].default, clock, sleep)
         self._timeout_s = timeout_s
-        self._key, self._base_url = key, base_url
+        self._key, self._base_url = key, _checked_url(base_url)
         self._clock, self._draw = clock, draw
         self._lock = threading.Lock()
         self._client: Any = None
@@ -175,3 +185,17 @@ def _unless(is_cancelled: Callable[[], bool], call: Callable[[], Answer]) -> Ans
     while not wait([answer], SLICE_S).done:
         stop_if(is_cancelled)
     return answer.result()
+
+
+def _checked_url(url: str | None) -> str | None:
+    """The judge's address; RequestError where the key would travel unencrypted, or nowhere."""
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    is_local = parts.hostname in ("127.0.0.1", "localhost", "::1")
+    if parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and is_local)):
+        return url
+    raise RequestError("GOOGLE_GEMINI_BASE_URL must be an https:// address (or http:// on this machine). Correct it.")

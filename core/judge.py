@@ -6,35 +6,17 @@ Knows nothing of sides, votes or the journal: it is handed a prompt, base's and 
 import hashlib
 import json
 import os
-import random
 import re
 import secrets
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from urllib.parse import urlsplit
 
-from core.errors import RequestError
 from core.gemini import Gemini
 from core.gemini_wire import Failure
 from core.prompts import Prompt
 from core.redact import api_key
-from core.rubric import (
-    DIMENSIONS,
-    PROMPT_VERSION,
-    SCHEMA_VERSION,
-    Judgement,
-    Winner,
-    rules_for,
-    write_question,
-)
-from core.settings import JUDGE
+from core.rubric import DIMENSIONS, PROMPT_VERSION, SCHEMA_VERSION, Judgement, Winner, rules_for, write_question
 from core.stats import Outcome
-
-__all__ = [
-    "BASE", "DEFAULT_MODEL", "DIMENSIONS", "FIRST_SHOWN", "NO_VERDICT", "PROMPT_VERSION", "REASON_WORDS",
-    "SCHEMA_VERSION", "TIE", "TUNED", "Judge", "JudgeOutcome", "Ruling", "combine", "load_judge", "ruling_key",
-]  # fmt: skip
 
 DEFAULT_MODEL = "gemini-3.8-flash"
 
@@ -62,11 +44,6 @@ REASON_WORDS = {
     "not_voted": "not voted",
     "skipped": "skipped",
 }
-
-NO_KEY = (
-    "There is no Gemini key. Make one at aistudio.google.com/apikey and write GEMINI_API_KEY=... into .env; "
-    "without it you can still vote yourself."
-)
 
 
 @dataclass(frozen=True)
@@ -108,25 +85,14 @@ class JudgeOutcome:
 
 
 class Judge:
-    """Gemini under one key, for any number of threads; `clock`, `sleep` and `draw` are for tests.
+    """One model's verdicts, for any number of threads.
 
     Once a call has shown that none can succeed, no further one is made: a new Judge tries again.
     """
 
-    def __init__(
-        self,
-        key: str,
-        model: str = DEFAULT_MODEL,
-        base_url: str | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-        draw: Callable[[], float] = random.random,
-        timeout_s: float = JUDGE["judge_timeout_s"].default,
-    ) -> None:
-        if not key:
-            raise RequestError(NO_KEY)
-        self.model = model
-        self._gemini = Gemini(key, model, _checked_url(base_url), clock, sleep, draw, timeout_s)
+    def __init__(self, gemini: Gemini) -> None:
+        self.model = gemini.model
+        self._gemini = gemini
 
     def judge_pair(
         self,
@@ -143,9 +109,7 @@ class Judge:
         """
         responses, deadline = {BASE: base, TUNED: tuned}, self._gemini.deadline()
         rulings = dict(known or {})
-        for order in FIRST_SHOWN:
-            first, second = shown(order)
-            key = ruling_key(self.model, prompt, responses[first], responses[second])
+        for order, key in ruling_keys(self.model, prompt, base, tuned).items():
             if order not in rulings or rulings[order].key != key:
                 ruling = SAME if base == tuned else self._rule(prompt, responses, order, deadline, is_cancelled)
                 rulings[order] = replace(ruling, key=key)
@@ -153,14 +117,10 @@ class Judge:
         return combine(rulings[1], rulings[2])
 
     def _rule(
-        self,
-        prompt: Prompt,
-        responses: Mapping[str, str],
-        order: int,
-        deadline: float,
+        self, prompt: Prompt, responses: Mapping[str, str], order: int, deadline: float,
         is_cancelled: Callable[[], bool],
-    ) -> Ruling:
-        first, second = shown(order)
+    ) -> Ruling:  # fmt: skip
+        first, second = _shown(order)
         question = write_question(prompt.prompt, responses[first], responses[second], secrets.token_hex(8))
         reply = self._gemini.ask(rules_for(prompt.category), question, Judgement, deadline, is_cancelled)
         if isinstance(reply, Failure):
@@ -170,12 +130,18 @@ class Judge:
 
 def load_judge(model: str = DEFAULT_MODEL) -> Judge:
     """The judge under the user's key; RequestError where there is none, or one that no server would take."""
-    return Judge(api_key("GEMINI_API_KEY"), model, os.environ.get("GOOGLE_GEMINI_BASE_URL") or None)
+    return Judge(Gemini(api_key("GEMINI_API_KEY"), model, os.environ.get("GOOGLE_GEMINI_BASE_URL") or None))
 
 
-def shown(order: int) -> tuple[str, str]:
+def _shown(order: int) -> tuple[str, str]:
     """Who is RESPONSE_1 and who is RESPONSE_2 in this order."""
     return (BASE, TUNED) if FIRST_SHOWN[order] == BASE else (TUNED, BASE)
+
+
+def ruling_keys(model: str, prompt: Prompt, base: str, tuned: str) -> dict[int, str]:
+    """The key of each order."""
+    texts = {BASE: base, TUNED: tuned}
+    return {order: ruling_key(model, prompt, *(texts[who] for who in _shown(order))) for order in FIRST_SHOWN}
 
 
 def ruling_key(model: str, prompt: Prompt, first: str, second: str) -> str:
@@ -228,17 +194,3 @@ def _unblinded(judgement: Judgement, first: str, second: str) -> Ruling:
         {first: judgement.scores_1.model_dump(), second: judgement.scores_2.model_dump()},
         "" if judgement.winner is Winner.TIE else judgement.strength.value,
     )
-
-
-def _checked_url(url: str | None) -> str | None:
-    """The judge's address; RequestError where the key would travel unencrypted, or nowhere."""
-    if url is None:
-        return None
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        parts = urlsplit("")
-    is_local = parts.hostname in ("127.0.0.1", "localhost", "::1")
-    if parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and is_local)):
-        return url
-    raise RequestError("GOOGLE_GEMINI_BASE_URL must be an https:// address (or http:// on this machine). Correct it.")

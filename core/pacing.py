@@ -15,26 +15,19 @@ SLICE_S = 0.25
 # What is asked when patience has run out on others still gets this long: else nobody would notice the recovery.
 LEAST_PATIENCE_S = 30.0
 
-Check = Callable[[], None]
-
 
 class Pace:
-    """Lets one call at a time go, evenly spaced: halved by a 429, a little faster with each answer.
+    """Lets one call at a time go, `per_s` a second: halved by a 429, a little faster with each answer.
 
     A hint holds every thread back. Patience is shared too: it runs from the first failure since the last answer.
     """
 
     def __init__(self, per_s: float, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
-        self._fastest = self._per_s = per_s
+        self._fastest = self.per_s = per_s
         self._clock, self._sleep = clock, sleep
         self._lock = threading.Lock()
         self._last_at = self._held_until = float("-inf")
         self._troubled_since: float | None = None
-
-    @property
-    def per_s(self) -> float:
-        """Calls a second, as of now."""
-        return self._per_s
 
     def deadline(self, patience_s: float) -> float:
         """When, by the clock, what is begun now is given up."""
@@ -45,7 +38,7 @@ class Pace:
 
     def answered(self) -> None:
         with self._lock:
-            self._per_s = min(self._fastest, self._per_s + RECOVERY_PER_S)
+            self.per_s = min(self._fastest, self.per_s + RECOVERY_PER_S)
             self._troubled_since = None
 
     def failed(self, hint_s: float = 0.0) -> None:
@@ -58,16 +51,16 @@ class Pace:
     def refused(self, hint_s: float = 0.0) -> None:
         """A call was one too many."""
         with self._lock:
-            self._per_s = max(SLOWEST_PER_S, self._per_s / 2)
+            self.per_s = max(SLOWEST_PER_S, self.per_s / 2)
         self.failed(hint_s)
 
-    def is_passed(self, deadline: float, check: Check, not_before: float = float("-inf")) -> bool:
+    def is_passed(self, deadline: float, check: Callable[[], None], not_before: float = float("-inf")) -> bool:
         """Wait for this call's turn; False at once where that is after `deadline`. `check` raises to stop the wait."""
         while True:
             check()
             with self._lock:
                 now = self._clock()
-                opens_at = max(self._last_at + 1 / self._per_s, self._held_until, not_before)
+                opens_at = max(self._last_at + 1 / self.per_s, self._held_until, not_before)
                 if opens_at <= now < deadline:
                     self._last_at = now
                     return True

@@ -11,7 +11,8 @@ from core.agreement import Agreement, agreement
 from core.blind import HumanVerdict, Item
 from core.diagnostics import Diagnostics, PairText, diagnose
 from core.export import Row
-from core.judge import BASE, DIMENSIONS, TUNED, JudgeOutcome
+from core.judge import BASE, TUNED, JudgeOutcome
+from core.rubric import DIMENSIONS
 from core.standing import Decider, Plan, Standing
 from core.stats import Finding, Interval, Mean, Outcome, Tally, average, find, mean_interval
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from core.judge import Judge, JudgeOutcome
+from core.gemini import Gemini
+from core.judge import DEFAULT_MODEL, Judge, JudgeOutcome
 from core.prompts import Prompt
 from tests.fake_clock import FakeClock
 from tests.fake_gemini import FakeGemini, Reply
@@ -20,8 +21,7 @@ class Asking:
     clock: FakeClock
 
     def judge(self, draw: Callable[[], float] = lambda: 0.5, timeout_s: float = 60) -> Judge:
-        return Judge(CANARY, base_url=self.server.url, clock=self.clock, sleep=self.clock.sleep, draw=draw,
-                     timeout_s=timeout_s)  # fmt: skip
+        return Judge(Gemini(CANARY, DEFAULT_MODEL, self.server.url, self.clock, self.clock.sleep, draw, timeout_s))
 
     def __call__(self, *script: Reply, base: str = BASE, tuned: str = TUNED, prompt: Prompt = PROMPT) -> JudgeOutcome:
         """A new judge's verdict on a pair, the server replying as scripted."""

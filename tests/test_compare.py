@@ -22,6 +22,7 @@ from core.client import Response, Turn
 from core.compare import Card, Comparison, Counts, list_comparisons
 from core.errors import AdapterError, EngineDied, JudgeError, PlaygroundError, RequestError
 from core.export import to_csv
+from core.gemini import Gemini
 from core.judge import Judge
 from core.messages import Conversation
 from core.paths import PROJECT_ROOT, finetuned_dir
@@ -97,7 +98,7 @@ def judge_all(comparison: Comparison, default: Callable[[Asked], Reply] = THE_LO
 def judge_at(server: FakeGemini) -> Judge:
     """A judge whose waits take no time."""
     clock = FakeClock()
-    return Judge(KEY, base_url=server.url, clock=clock, sleep=clock.sleep)
+    return Judge(Gemini(KEY, MODEL, server.url, clock, clock.sleep))
 
 
 def records(comparison: Comparison) -> list[dict[str, object]]:

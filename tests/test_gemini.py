@@ -11,22 +11,13 @@ from email.utils import formatdate
 import pytest
 
 from core.errors import Cancelled, JudgeError
+from core.gemini import Gemini
 from core.gemini_wire import MAX_REPLY_BYTES
-from core.judge import DIMENSIONS, Judge
+from core.judge import DEFAULT_MODEL, DIMENSIONS, Judge
 from core.stats import Outcome
 from tests.asking import BASE, CANARY, PROMPT, TUNED, Asking, asking
 from tests.fake_clock import FakeClock
-from tests.fake_gemini import (
-    FakeGemini,
-    Reply,
-    bad_key,
-    blocked,
-    rate_limit,
-    refusal,
-    saying,
-    stopped,
-    verdict,
-)
+from tests.fake_gemini import FakeGemini, Reply, bad_key, blocked, rate_limit, refusal, saying, stopped, verdict
 
 WIN = (verdict("RESPONSE_2"), verdict("RESPONSE_1"))
 
@@ -134,7 +125,7 @@ def test_nobody_there_is_offline() -> None:
 
 def test_a_name_that_is_not_found_is_offline(looked_up_hosts: list[str]) -> None:
     clock = FakeClock()
-    judge = Judge(CANARY, base_url="https://judge.invalid", clock=clock, sleep=clock.sleep)
+    judge = Judge(Gemini(CANARY, DEFAULT_MODEL, "https://judge.invalid", clock, clock.sleep))
     assert judge.judge_pair(PROMPT, BASE, TUNED).order_1 == "no_verdict:offline"
     assert set(looked_up_hosts) == {"judge.invalid"}
 

@@ -8,16 +8,9 @@ import pytest
 
 from core import rubric
 from core.errors import RequestError
+from core.gemini import Gemini
 from core.gemini_wire import Reason, Stop
-from core.judge import (
-    DIMENSIONS,
-    REASON_WORDS,
-    Judge,
-    Ruling,
-    combine,
-    load_judge,
-    ruling_key,
-)
+from core.judge import DIMENSIONS, REASON_WORDS, Judge, Ruling, combine, load_judge, ruling_key
 from core.prompts import Prompt
 from core.stats import Outcome
 from tests.asking import BASE, CANARY, PROMPT, TUNED, Asking, asking
@@ -53,9 +46,8 @@ def test_it_asks_as_the_wire_format_wants(ask: Asking) -> None:
 
 
 def test_a_family_that_knows_no_levels_is_sent_none(ask: Asking) -> None:
-    Judge(CANARY, "gemini-2.5-flash", ask.server.url, sleep=ask.clock.sleep, clock=ask.clock).judge_pair(
-        PROMPT, BASE, TUNED
-    )
+    older = Gemini(CANARY, "gemini-2.5-flash", ask.server.url, ask.clock, ask.clock.sleep)
+    Judge(older).judge_pair(PROMPT, BASE, TUNED)
     assert "thinkingConfig" not in ask.server.asked[0].body["generationConfig"]
 
 
@@ -233,4 +225,4 @@ def test_the_environment_points_the_judge_elsewhere(ask: Asking, monkeypatch: py
 @pytest.mark.parametrize("url", ["http://example.com", "ftp://127.0.0.1", "nonsense", "https://", "http://[::1"])
 def test_the_key_never_travels_unencrypted(url: str) -> None:
     with pytest.raises(RequestError, match="must be an https"):
-        Judge(CANARY, base_url=url)
+        Gemini(CANARY, MODEL, url)

@@ -13,8 +13,9 @@ from queue import Empty, SimpleQueue
 import pytest
 
 from core.errors import JudgeError
+from core.gemini import Gemini
 from core.gemini_wire import MAX_REPLY_BYTES
-from core.judge import REASON_WORDS, Judge, JudgeOutcome, Ruling
+from core.judge import DEFAULT_MODEL, REASON_WORDS, Judge, JudgeOutcome, Ruling
 from core.prompts import Prompt
 from core.stats import Outcome
 from tests.asking import CANARY, PROMPT
@@ -78,7 +79,7 @@ def side_by_side(
     num_items: int, server: FakeGemini, clock: LockstepClock, work: Work, timeout_s: float = TIMEOUT_S
 ) -> None:
     """One judge, all threads at once, each item dealt to whoever is free."""
-    judge = Judge(CANARY, base_url=server.url, clock=clock, sleep=clock.sleep, timeout_s=timeout_s)
+    judge = Judge(Gemini(CANARY, DEFAULT_MODEL, server.url, clock, clock.sleep, timeout_s=timeout_s))
     items: SimpleQueue[int] = SimpleQueue()
     for number in range(num_items):
         items.put(number)
