@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from core import paths, push, runs
+from core import cli, paths, push, runs
 from core.errors import AdapterError, PlaygroundError, RequestError
 from core.runs import RunStatus
 from core.settings import Method
@@ -222,3 +222,12 @@ def test_only_what_is_whole_and_there_is_pushed(hub, adapter):
     with pytest.raises(RequestError):
         push.push("../base", "ann/mine", is_merged=True)
     assert hub.repos == {}
+
+
+def test_the_command_prints_where_it_is_and_who_sees_it(hub, adapter, capsys):
+    assert cli.main(["push", "--adapter", adapter, "--to", "ann/mine", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"url": f"{hub.url}/ann/mine"}
+    assert cli.main(["push", "--adapter", adapter, "--to", "ann/big", "--merged", "--public"]) == 0
+    assert capsys.readouterr().out == f"Pushed to {hub.url}/ann/big, where everybody sees it.\n"
+    assert [repo["private"] for repo in hub.repos.values()] == [True, False]
+    assert cli.main(["push", "--adapter", adapter, "--to", "ann/mine"]) == 1

@@ -11,7 +11,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from core import adapters, device, fingerprint, history, loader, paths, runs, takeaway
+from core import adapters, cli, device, fingerprint, history, loader, paths, runs, takeaway
 from core.client import Turn
 from core.device import Device
 from core.errors import AdapterError, Cancelled, ModelError, PlaygroundError, RequestError
@@ -266,3 +266,16 @@ def test_the_engine_merges_stops_merging_and_knows_what_was_renamed_or_deleted(t
             client.answer([Turn("yours", ask("Hello"))], GREEDY)
         history.rename("other", "mine")
         assert client.check("mine").ok
+
+
+def test_the_command_merges_what_the_adapter_was_trained_on(tiny_model_dir, capsys):
+    paths.ensure_home()
+    make_adapter(ResidentModel(tiny_model_dir, CPU, str(tiny_model_dir)), "mine")
+    assert cli.main(["merge", "--adapter", "mine", "--json"]) == 0
+    out, err = capsys.readouterr()
+    result = json.loads(out.splitlines()[-1])
+    assert result.keys() == {"folder", "largest_difference"}
+    assert Path(result["folder"], "model.safetensors").is_file()
+    assert "merging 16/16\nIts logits are those of base and adapter but for " in err
+    assert cli.main(["merge", "--adapter", "gone"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "No adapter named 'gone'. There are: mine."
