@@ -148,8 +148,15 @@ def _chat_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _check_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--adapter", required=True, help="the adapter to check")
+    parser.add_argument("--adapter", required=True, help="the adapter's name")
     _model_flag(parser)
+
+
+def _push_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--adapter", required=True, help="the adapter to push")
+    parser.add_argument("--to", required=True, metavar="OWNER/NAME", help="what it is to be called on the Hub")
+    parser.add_argument("--merged", action="store_true", help="push the merged model instead; merge it first")
+    parser.add_argument("--public", action="store_true", help="let everybody see it")
 
 
 FLAGS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
@@ -157,6 +164,8 @@ FLAGS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "compare": ("Hold an adapter against its base, blind.", _compare_flags),
     "chat": ("Talk to the base or to an adapter.", _chat_flags),
     "check": ("Verify an adapter: files, base, numbers, effect, one response.", _check_flags),
+    "merge": ("Write an adapter and its base as one model.", _check_flags),
+    "push": ("Put an adapter or its merged model on the Hub, private unless told otherwise.", _push_flags),
     "runs": ("List the runs.", lambda parser: None),
 }
 
@@ -181,6 +190,15 @@ def _runs(asked: argparse.Namespace) -> tuple[dict[str, Any] | None, int]:
     return {"runs": [{key: getattr(run, key) for key in kept} for run in found]}, 0
 
 
+def _push(asked: argparse.Namespace) -> tuple[dict[str, Any] | None, int]:
+    from core.push import push
+
+    url = push(asked.adapter, asked.to, asked.merged, asked.public)
+    if not asked.json:
+        print(f"Pushed to {url}, where {'everybody sees it' if asked.public else 'it is private'}.")
+    return {"url": url}, 0
+
+
 def _headless(name: str) -> Callable[[argparse.Namespace], tuple[dict[str, Any] | None, int]]:
     def run(asked: argparse.Namespace) -> tuple[dict[str, Any] | None, int]:
         from core import engine_process
@@ -194,4 +212,5 @@ def _headless(name: str) -> Callable[[argparse.Namespace], tuple[dict[str, Any] 
     return run
 
 
-COMMANDS = {"app": _app, "runs": _runs, **{name: _headless(name) for name in ("train", "compare", "chat", "check")}}
+HEADLESS = ("train", "compare", "chat", "check", "merge")
+COMMANDS = {"app": _app, "runs": _runs, "push": _push, **{name: _headless(name) for name in HEADLESS}}

@@ -144,7 +144,9 @@ class Engine:
             self.close(PAGE_GONE)
 
     def fail(self, number: int, error: PlaygroundError) -> None:
-        self.send(number, EventKind.ERROR, (type(error).__name__, str(error)))
+        # The other end knows the kinds of core/errors.py alone.
+        kind = next(kind for kind in type(error).__mro__ if kind.__module__ == PlaygroundError.__module__)
+        self.send(number, EventKind.ERROR, (kind.__name__, str(error)))
 
     def tell(self, **changes: Any) -> None:
         self.state = replace(self.state, **changes)
@@ -232,9 +234,14 @@ class Engine:
         self.tell(adapters=self.loaded().adapters)
 
     def merge(self, number: int, adapter: str) -> Merged:
-        return takeaway.merge(
-            self.loaded(), adapter, lambda done, total: self.send(number, EventKind.PROGRESS, (done, total))
-        )
+        def told(done: int, total: int) -> None:
+            self.send(number, EventKind.PROGRESS, (done, total))
+            if self._is_stopped(number):
+                raise Cancelled("The merging was stopped, and nothing of it was kept.")
+
+        merged = takeaway.merge(self.loaded(), adapter, told)
+        self.tell(adapters=self.loaded().adapters)
+        return merged
 
     def check(self, number: int, adapter: str) -> CheckReport:
         report = inspection.check(self.loaded(), adapter)
@@ -246,7 +253,8 @@ class Engine:
     def _ready_for(self, turns: list[Turn]) -> ResidentModel:
         resident = self.loaded()
         for contender in {turn.contender for turn in turns} - {"base"}:
-            if contender not in resident.adapters:
+            # One that was deleted or renamed since may still be in memory.
+            if contender not in resident.adapters or not runs.has_adapter(contender):
                 self.attach(0, contender)
         return resident
 

@@ -19,6 +19,7 @@ from core import (
     run_request,
     runner,
     runs,
+    takeaway,
 )
 from core.client import Chunk, Response, RunRequest, Turn
 from core.errors import PlaygroundError, RequestError
@@ -195,7 +196,7 @@ class _interrupts:
         self.control.is_stopping = True
 
 
-# chat, check
+# chat, check, merge
 
 
 def chat(asked: argparse.Namespace) -> Result:
@@ -250,9 +251,22 @@ def check(asked: argparse.Namespace) -> Result:
     return {"ok": report.ok, "problems": report.problems}, 0 if report.ok else 1
 
 
+def merge(asked: argparse.Namespace) -> Result:
+    def tell(done: int, total: int) -> None:
+        if 4 * done // total > 4 * (done - 1) // total:
+            say(f"merging {done}/{total}")
+
+    merged = takeaway.merge(load_for(asked.adapter, asked.model), asked.adapter, tell)
+    say(merged.sentence)
+    if not asked.json:
+        print(f"Base and {asked.adapter} as one model: {merged.folder}")
+    return {"folder": merged.folder, "largest_difference": merged.largest_difference}, 0
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], Result]] = {
     "train": train,
     "compare": compare,
     "chat": chat,
     "check": check,
+    "merge": merge,
 }

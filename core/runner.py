@@ -21,6 +21,7 @@ from core import (
     checkpoints,
     disk,
     evaluate,
+    model_card,
     paths,
     preferences,
     reference_file,
@@ -150,7 +151,8 @@ def _run(resident: ResidentModel, reporter: Reporter, is_resumed: bool) -> dict[
     if reporter.control.is_discarded:
         raise Cancelled(DISCARDED)
     reporter.phase(Phase.SAVING)
-    adapters.write(resident.peft, folder / "adapter", _provenance(work, name), model_card(work, name))
+    card = model_card.card(reporter.run, work.config, runs.read_metrics(name))
+    adapters.write(resident.peft, folder / "adapter", _provenance(work, name), card)
     resident.close_policy()
     try:
         resident.attach(name)
@@ -320,16 +322,6 @@ def _mean(values: Sequence[float]) -> float | None:
 def _provenance(work: _Work, name: str) -> dict[str, Any]:
     kept = ("model", "base_fingerprint", "data_sha256", "method", "dataset", "from_adapter", "settings", "versions")
     return {"run": name, **{key: work.config[key] for key in kept}}
-
-
-def model_card(work: _Work, name: str) -> str:
-    """The adapter's README.md: what it is, what it was trained on, and how."""
-    settings = "\n".join(f"- {key}: {value}" for key, value in work.config["settings"].items())
-    return (
-        f"---\nlibrary_name: peft\ntags: [lora, {work.method}]\n---\n\n# {name}\n\n"
-        f"A LoRA adapter for {work.config['model']}, trained by {work.method.upper()} on {len(work.data.train)} pairs "
-        f"of '{work.config['dataset']}'.\n\nData SHA-256: `{work.config['data_sha256']}`\n\n{settings}\n"
-    )
 
 
 def check_resumable(name: str) -> Run:
