@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from core.blind import HumanVerdict, Item, Side, commit, deal, draw_nonce, seal
 from core.compare_run import Answerer, Drifter, Progress, Work
 from core.errors import AdapterError, PlaygroundError, RequestError
 from core.journal import Journal
-from core.judge import BASE, TUNED, Judge
+from core.judge import Judge
 from core.ledger import Ledger
 from core.paths import logs_dir
 from core.prompt_sets import digest, trained_on
@@ -221,12 +221,12 @@ class Comparison:
         standing = self._ledger.read()
         found = []
         for item in standing.real_items() if standing.is_revealed else ():
-            base, tuned = (standing.text(item.id, who) for who in (BASE, TUNED))
-            prompt, outcome = standing.prompts[item.prompt_id], standing.outcome(item.id, by)
-            decided = Decided.of(prompt, base, tuned, outcome, by.value, self.path.stem)
-            if decided is not None:
-                chosen = standing.answers[item.id][TUNED if outcome is Outcome.WIN else BASE]
-                found.append(replace(decided, is_chosen_cut=chosen.is_cut))
+            outcome = standing.outcome(item.id, by)
+            if outcome in (Outcome.WIN, Outcome.LOSS):
+                base, tuned = standing.pair(item.id)
+                chosen, rejected = (tuned, base) if outcome is Outcome.WIN else (base, tuned)
+                prompt = standing.prompts[item.prompt_id]
+                found.append(Decided(prompt, chosen.text, rejected.text, by, self.path.stem, chosen.is_cut))
         return found
 
     def check_unchanged(self) -> None:

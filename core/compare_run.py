@@ -14,9 +14,9 @@ from core.errors import Cancelled, JudgeError
 from core.judge import BASE, TUNED, Judge, Ruling, ruling_keys
 from core.ledger import Ledger
 from core.messages import Conversation
-from core.normalise import normalise
+from core.normalise import Answer, normalise
 from core.settings import COMPARISON_BATCH_ITEMS, JUDGE, Decoding
-from core.standing import Answer, Plan, Standing
+from core.standing import Plan, Standing
 
 # Another draw of the same prompts: further apart than the items of any comparison.
 SAMPLE_STRIDE = 1_000_003
@@ -123,16 +123,16 @@ class Work:
         def keep(order: int, ruling: Ruling) -> None:
             self.ledger.add_alone("ruling", item=item.id, order=order, **asdict(ruling))
 
-        base, tuned = (standing.text(item.id, who) for who in (BASE, TUNED))
+        base, tuned = standing.pair(item.id)
         known = standing.rulings.get(item.id, {})
-        judge.judge_pair(standing.prompts[item.prompt_id], base, tuned, self.is_stopped, known, keep)
+        judge.judge_pair(standing.prompts[item.prompt_id], base.text, tuned.text, self.is_stopped, known, keep)
 
 
 def _is_settled(judge: Judge, standing: Standing, item: Item) -> bool:
     """Both orders are ruled on, and what was asked is what would be asked today."""
     rulings = standing.rulings.get(item.id, {})
-    base, tuned = (standing.text(item.id, who) for who in (BASE, TUNED))
-    keys = ruling_keys(judge.model, standing.prompts[item.prompt_id], base, tuned)
+    base, tuned = standing.pair(item.id)
+    keys = ruling_keys(judge.model, standing.prompts[item.prompt_id], base.text, tuned.text)
     return all(order in rulings and rulings[order].key == key for order, key in keys.items())
 
 
@@ -141,5 +141,5 @@ def _contender(plan: Plan, item: Item, slot: str) -> str:
 
 
 def _cleaned(response: Response) -> Answer:
-    cleaned = normalise(response.text)
-    return Answer(response.text, cleaned.text, response.num_tokens, response.is_cut, response.note, cleaned.findings)
+    text, findings = normalise(response.text)
+    return Answer(response.text, text, response.num_tokens, response.is_cut, response.note, findings)

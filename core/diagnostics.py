@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Final
 
-from core.normalise import HIDDEN, STOP, TURN
+from core.normalise import HIDDEN, STOP, TURN, Answer
 from core.stats import ALPHA, Mean, mcnemar, mean_interval, p_words
 
 # Prose repeats a few in a hundred of its runs of four words; a third is a loop, of whatever length its round is.
@@ -38,25 +38,8 @@ REFUSAL = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class PairText:
-    """A prompt's two responses as they are shown; of a placebo, `tuned` is base's second draw."""
-
-    base: str
-    tuned: str
-    base_tokens: int
-    tuned_tokens: int
-    is_base_cut: bool
-    is_tuned_cut: bool
-    base_findings: tuple[str, ...]
-    tuned_findings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Said:
-    text: str
-    is_cut: bool
-    findings: tuple[str, ...]
+# What base and what tuned said to one prompt; of a placebo, the second is base's second draw.
+Pair = tuple[Answer, Answer]
 
 
 @dataclass(frozen=True)
@@ -82,13 +65,13 @@ class Distance:
 
 
 # What a response may show, by the words that a sentence says it in.
-SIGNS: Final[Mapping[str, Callable[[_Said], bool]]] = {
-    "cut by the length limit": lambda said: said.is_cut,
-    "caught in a loop": lambda said: is_loop(said.text),
-    "opening with a refusal": lambda said: is_refusal(said.text),
-    "running on into another turn": lambda said: TURN in said.findings,
-    "spelling out a stop token": lambda said: STOP in said.findings,
-    "holding hidden characters": lambda said: HIDDEN in said.findings,
+SIGNS: Final[Mapping[str, Callable[[Answer], bool]]] = {
+    "cut by the length limit": lambda answer: answer.is_cut,
+    "caught in a loop": lambda answer: is_loop(answer.text),
+    "opening with a refusal": lambda answer: is_refusal(answer.text),
+    "running on into another turn": lambda answer: TURN in answer.findings,
+    "spelling out a stop token": lambda answer: STOP in answer.findings,
+    "holding hidden characters": lambda answer: HIDDEN in answer.findings,
 }
 CUT: Final = next(iter(SIGNS))
 
@@ -200,14 +183,14 @@ class Diagnostics:
         )
 
 
-def diagnose(pairs: Sequence[PairText], placebos: Sequence[PairText], drift: Sequence[float]) -> Diagnostics:
+def diagnose(pairs: Sequence[Pair], placebos: Sequence[Pair], drift: Sequence[float]) -> Diagnostics:
     """`drift`: `evaluate.drift` of base's responses, empty where it was not measured. Pairs count as independent."""
-    ratios = [pair.tuned_tokens / max(pair.base_tokens, 1) for pair in pairs]
-    distinct = [shares for pair in pairs if (shares := _distinct(pair.base, pair.tuned))]
+    ratios = [tuned.num_tokens / max(base.num_tokens, 1) for base, tuned in pairs]
+    distinct = [shares for base, tuned in pairs if (shares := _distinct(base.text, tuned.text))]
     return Diagnostics(
         num_pairs=len(pairs),
         length_ratio=median(ratios) if ratios else None,
-        length=mean_interval(pair.tuned_tokens - pair.base_tokens for pair in pairs),
+        length=mean_interval(tuned.num_tokens - base.num_tokens for base, tuned in pairs),
         distinct=mean_interval(tuned - base for base, tuned in distinct),
         distinct_base=fmean(base for base, _ in distinct) if distinct else None,
         distinct_tuned=fmean(tuned for _, tuned in distinct) if distinct else None,
@@ -250,15 +233,14 @@ def _distinct(base: str, tuned: str) -> tuple[float, float] | None:
     return one, other
 
 
-def _counts(pairs: Sequence[PairText], is_shown: Callable[[_Said], bool]) -> Counts:
-    base = [is_shown(_Said(pair.base, pair.is_base_cut, pair.base_findings)) for pair in pairs]
-    tuned = [is_shown(_Said(pair.tuned, pair.is_tuned_cut, pair.tuned_findings)) for pair in pairs]
-    both = list(zip(base, tuned, strict=True))
-    return Counts(sum(base), sum(tuned), mcnemar(both.count((True, False)), both.count((False, True))))
+def _counts(pairs: Sequence[Pair], is_shown: Callable[[Answer], bool]) -> Counts:
+    shown = Counter((is_shown(base), is_shown(tuned)) for base, tuned in pairs)
+    both, only_base, only_tuned = shown[True, True], shown[True, False], shown[False, True]
+    return Counts(both + only_base, both + only_tuned, mcnemar(only_base, only_tuned))
 
 
-def _measure(pairs: Sequence[PairText], placebos: Sequence[PairText]) -> Distance:
-    tuned, noise = ([word_distance(pair.base, pair.tuned) for pair in some] for some in (pairs, placebos))
+def _measure(pairs: Sequence[Pair], placebos: Sequence[Pair]) -> Distance:
+    tuned, noise = ([word_distance(base.text, other.text) for base, other in some] for some in (pairs, placebos))
     p = None
     if tuned and noise:
         from scipy.stats import mannwhitneyu

@@ -1,6 +1,6 @@
 """Both responses cleaned in the same way before a person or a judge sees them, and what had to be cleaned.
 
-What is invisible, or was said in somebody else's turn, must not sway a verdict. The raw text stays with the caller.
+What is invisible, or was said in somebody else's turn, must not sway a verdict.
 """
 
 import re
@@ -26,15 +26,19 @@ STOP: Final = "stop token"
 
 
 @dataclass(frozen=True)
-class Cleaned:
-    """A response as it is shown and judged; `findings` are of HIDDEN, TURN and STOP, each at most once."""
+class Answer:
+    """A response: as it came, as it is shown and judged, and what was cleaned off: of HIDDEN, TURN and STOP."""
 
+    raw: str
     text: str
+    num_tokens: int
+    is_cut: bool
+    note: str
     findings: tuple[str, ...]
 
 
-def normalise(raw: str) -> Cleaned:
-    """NFC, nothing invisible, nothing after its own turn. Line ends and spaces around it are no finding."""
+def normalise(raw: str) -> tuple[str, tuple[str, ...]]:
+    """NFC, nothing invisible, nothing after its own turn; and the findings, each once, of which spaces are none."""
     text = raw.replace("\r\n", "\n").replace("\r", "\n")
     visible = SURROGATE.sub("\ufffd", STRAY_JOINER.sub("", INVISIBLE.sub("", text)))
     findings = [HIDDEN] if visible != text else []
@@ -42,4 +46,4 @@ def normalise(raw: str) -> Cleaned:
     if end := RUN_ON.search(visible):
         findings.append(TURN if end["turn"] else STOP)
         visible = visible[: end.start()]
-    return Cleaned(visible.strip(), tuple(findings))
+    return visible.strip(), tuple(findings)

@@ -146,11 +146,12 @@ def did_nothing(results: Results) -> list[str]:
 
 
 def _inside_noise(arm: Arm) -> list[str]:
-    floor, real = arm.floor, Interval.of(arm.num_decided_items, arm.num_items)
-    if floor.n < FEW_PLACEBOS or real.share is None or floor.decided.share is None or real.share > floor.decided.share:
+    floor, real = arm.floor, arm.real
+    shares = real.decided.share, floor.decided.share
+    if floor.n < FEW_PLACEBOS or shares[0] is None or shares[1] is None or shares[0] > shares[1]:
         return []
     return [
-        f"{_name(arm)} preferred one response in {arm.num_decided_items} of {arm.num_items} pairs of base and tuned, "
+        f"{_name(arm)} preferred one response in {real.decided_k} of {real.n} pairs of base and tuned, "
         f"and in {floor.decided_k} of {floor.n} pairs of base and base: tuned stands out no more than base's second "
         "draw."
     ]
@@ -195,12 +196,11 @@ def _noise(arm: Arm) -> list[str]:
     if not floor.n:
         return []
     flips = f", its two orders disagreed in {_share(floor.flipped)}" if arm.by is Decider.JUDGE else ""
-    real = Interval.of(arm.num_decided_items, arm.num_items)
     few = " Too few pairs to read much into." if floor.n < FEW_PLACEBOS else ""
     return [
         f"On {_count(floor.n, 'pair')} of base against base {_name(arm, is_inside=True)} preferred one in "
-        f"{_share(floor.decided)}{flips}; on the {_count(arm.num_items, 'pair')} of base and tuned in {_share(real)}."
-        + few
+        f"{_share(floor.decided)}{flips}; on the {_count(arm.real.n, 'pair')} of base and tuned in "
+        f"{_share(arm.real.decided)}." + few
     ]
 
 

@@ -3,13 +3,13 @@
 Works from how a revealed comparison stands; says nothing in words but what a judge wrote.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from core.agreement import Agreement, agreement
 from core.blind import HumanVerdict, Item
-from core.diagnostics import Diagnostics, PairText, diagnose
+from core.diagnostics import Diagnostics, Pair, diagnose
 from core.export import Row
 from core.judge import BASE, TUNED, JudgeOutcome
 from core.rubric import DIMENSIONS
@@ -22,20 +22,27 @@ MAX_QUOTES = 3
 
 
 @dataclass(frozen=True)
-class Floor:
-    """What a decider said of base against base: how often one was preferred, and how often the orders disagreed."""
+class Split:
+    """Of n pairs with a verdict, how often one response was preferred, and how often the two orders disagreed."""
 
     n: int
     decided: Interval
     flipped: Interval
     decided_k: int
 
+    @classmethod
+    def of(cls, outcomes: Iterable[Outcome]) -> "Split":
+        count = Counter(outcomes)
+        decided, n = count[Outcome.WIN] + count[Outcome.LOSS], count.total() - count[Outcome.NO_VERDICT]
+        return cls(n, Interval.of(decided, n), Interval.of(count[Outcome.FLIP], n), decided)
+
 
 @dataclass(frozen=True)
 class Arm:
     """One decider's verdicts. All tallies are by prompt, samples averaged within it, and leave the placebos out.
 
-    `missing`: reason -> items without a verdict. `leaning`: items that one order left a tie: (for tuned, for base).
+    `real`: items of base and tuned; `floor`: those of base and base. `missing`: reason -> items without a verdict.
+    `leaning`: items that one order left a tie: (for tuned, for base).
     """
 
     by: Decider
@@ -44,11 +51,10 @@ class Arm:
     uncut: Tally
     like_length: Tally
     categories: tuple[tuple[str, Tally], ...]
-    floor: Floor
+    real: Split
+    floor: Split
     missing: Mapping[str, int]
     leaning: tuple[int, int]
-    num_decided_items: int
-    num_items: int
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,8 @@ def assess(standing: Standing) -> Results:
     human = None if plan.is_judge_only else _arm(standing, Decider.HUMAN)
     judge = _arm(standing, Decider.JUDGE) if plan.judge_model else None
     # Draws of one prompt are not independent of each other: the tests take one.
-    texts = [_texts(standing, item) for item in answered if item.sample == 0]
+    pairs = [standing.pair(item.id) for item in answered if item.sample == 0]
+    twins = [standing.pair(item.id) for item in standing.placebos() if standing.is_answered(item.id)]
     return Results(
         plan=plan,
         nonce=standing.nonce.hex(),
@@ -121,7 +128,7 @@ def assess(standing: Standing) -> Results:
         scores=_scores(standing, answered) if judge else None,
         agreement=_agreement(standing) if human and judge else None,
         share_a=_share_a(standing),
-        diagnostics=diagnose(texts, _twins(standing), standing.drift),
+        diagnostics=diagnose(pairs, twins, standing.drift),
         rows=tuple(_row(standing, item) for item in real),
         cut=frozenset(
             (_row_id(item), who)
@@ -132,48 +139,35 @@ def assess(standing: Standing) -> Results:
     )
 
 
-def prompt_outcomes(standing: Standing, by: Decider, items: Iterable[Item]) -> dict[str, Outcome]:
-    """Prompt id -> outcome, several samples of a prompt averaged within it."""
-    found: dict[str, list[Outcome]] = {}
-    for item in items:
-        found.setdefault(item.prompt_id, []).append(standing.outcome(item.id, by))
-    return {prompt_id: average(outcomes) for prompt_id, outcomes in found.items()}
-
-
 def _arm(standing: Standing, by: Decider) -> Arm:
-    real = standing.real_items()
-    categories = {prompt.id: prompt.category for prompt in standing.started.prompts}
-    outcomes = prompt_outcomes(standing, by, real)
-    by_category: dict[str, list[Outcome]] = {}
-    for prompt_id, outcome in outcomes.items():
-        by_category.setdefault(categories[prompt_id], []).append(outcome)
-    tally = Tally.of(outcomes.values())
-    decided = [standing.outcome(item.id, by) in (Outcome.WIN, Outcome.LOSS) for item in real]
+    real, prompts = standing.real_items(), standing.prompts
+    answered = [item for item in real if standing.is_answered(item.id)]
+    by_category: dict[str, list[Item]] = defaultdict(list)
+    for item in real:
+        by_category[prompts[item.prompt_id].category].append(item)
 
-    def of(items: Iterable[Item]) -> Tally:
-        return Tally.of(prompt_outcomes(standing, by, items).values())
+    def split(items: Iterable[Item]) -> Split:
+        return Split.of(standing.outcome(item.id, by) for item in items)
 
+    def tally(items: Iterable[Item]) -> Tally:
+        by_prompt: dict[str, list[Outcome]] = defaultdict(list)
+        for item in items:
+            by_prompt[item.prompt_id].append(standing.outcome(item.id, by))
+        return Tally.of(map(average, by_prompt.values()))
+
+    whole = tally(real)
     return Arm(
         by=by,
-        tally=tally,
-        finding=find(tally),
-        uncut=of(item for item in real if _is_uncut(standing, item)),
-        like_length=of(item for item in real if _is_of_like_length(standing, item)),
-        categories=tuple((name, Tally.of(found)) for name, found in by_category.items()),
-        floor=_floor(standing, by),
+        tally=whole,
+        finding=find(whole),
+        uncut=tally(item for item in answered if not any(answer.is_cut for answer in standing.pair(item.id))),
+        like_length=tally(item for item in answered if _is_of_like_length(standing.pair(item.id))),
+        categories=tuple((name, tally(items)) for name, items in by_category.items()),
+        real=split(real),
+        floor=split(standing.placebos()),
         missing=_missing(standing, by),
         leaning=_leaning(standing, by),
-        num_decided_items=sum(decided),
-        num_items=sum(standing.outcome(item.id, by) is not Outcome.NO_VERDICT for item in real),
     )
-
-
-def _floor(standing: Standing, by: Decider) -> Floor:
-    outcomes = [standing.outcome(item.id, by) for item in standing.placebos()]
-    given = [outcome for outcome in outcomes if outcome is not Outcome.NO_VERDICT]
-    decided = sum(outcome in (Outcome.WIN, Outcome.LOSS) for outcome in given)
-    flipped = given.count(Outcome.FLIP)
-    return Floor(len(given), Interval.of(decided, len(given)), Interval.of(flipped, len(given)), decided)
 
 
 def _missing(standing: Standing, by: Decider) -> dict[str, int]:
@@ -228,27 +222,9 @@ def _share_a(standing: Standing) -> Interval:
     return Interval.of(sided.count(HumanVerdict.A), len(sided))
 
 
-def _is_uncut(standing: Standing, item: Item) -> bool:
-    return standing.is_answered(item.id) and not any(a.is_cut for a in standing.answers[item.id].values())
-
-
-def _is_of_like_length(standing: Standing, item: Item) -> bool:
-    if not standing.is_answered(item.id):
-        return False
-    shorter, longer = sorted(answer.num_tokens for answer in standing.answers[item.id].values())
+def _is_of_like_length(pair: Pair) -> bool:
+    shorter, longer = sorted(answer.num_tokens for answer in pair)
     return longer <= LIKE_LENGTH * shorter
-
-
-def _texts(standing: Standing, item: Item) -> PairText:
-    base, tuned = (standing.answers[item.id][who] for who in (BASE, TUNED))
-    return PairText(
-        base.text, tuned.text, base.num_tokens, tuned.num_tokens, base.is_cut, tuned.is_cut, base.findings,
-        tuned.findings,
-    )  # fmt: skip
-
-
-def _twins(standing: Standing) -> list[PairText]:
-    return [_texts(standing, item) for item in standing.placebos() if standing.is_answered(item.id)]
 
 
 def _row_id(item: Item) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from core.blind import HumanVerdict, Item, Side, commit, deal, human_outcome, unseal
 from core.judge import BASE, FIRST_SHOWN, NO_VERDICT, TUNED, JudgeOutcome, Ruling, combine
+from core.normalise import Answer
 from core.prompts import Prompt
 from core.settings import Decoding
 from core.stats import Outcome
@@ -64,18 +65,6 @@ class Plan:
         values["primary"] = Decider(values["primary"])
         values["trained_on"] = tuple(values["trained_on"])
         return cls(**values)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A response: as it came, as it is shown and judged, and what was cleaned off on the way."""
-
-    raw: str
-    text: str
-    num_tokens: int
-    is_cut: bool
-    note: str
-    findings: tuple[str, ...]
 
 
 @dataclass
@@ -159,10 +148,9 @@ class Standing:
     def answer_on(self, item_id: str, side: Side) -> Answer:
         return self.answers[item_id][TUNED if self.items[item_id].tuned_side == side else BASE]
 
-    def text(self, item_id: str, who: str) -> str:
-        """What base or tuned said, as shown; nothing until it is there."""
-        answer = self.answers.get(item_id, {}).get(who)
-        return answer.text if answer else ""
+    def pair(self, item_id: str) -> tuple[Answer, Answer]:
+        """What base and what tuned said, of an item that is answered."""
+        return self.answers[item_id][BASE], self.answers[item_id][TUNED]
 
     def human_outcome(self, item_id: str) -> Outcome:
         """For the tuned model; what was not voted on has no verdict."""
@@ -180,6 +168,10 @@ class Standing:
         return self.human_outcome(item_id) if by is Decider.HUMAN else self.judge_result(item_id).outcome
 
 
+def _fields_of(kind: type, record: dict[str, Any]) -> dict[str, Any]:
+    return {field.name: record[field.name] for field in fields(kind)}
+
+
 def _start(standing: Standing, record: dict[str, Any]) -> None:
     if record["format"] == FORMAT:
         standing.plan = standing.plan or Plan.of(record)
@@ -194,8 +186,7 @@ def _sealed(standing: Standing, record: dict[str, Any]) -> None:
 
 
 def _answer(standing: Standing, record: dict[str, Any]) -> None:
-    names = ("raw", "text", "num_tokens", "is_cut", "note")
-    answer = Answer(**{name: record[name] for name in names}, findings=tuple(record["findings"]))
+    answer = Answer(**_fields_of(Answer, record | {"findings": tuple(record["findings"])}))
     standing.answers.setdefault(record["item"], {}).setdefault(record["slot"], answer)
 
 
@@ -204,10 +195,8 @@ def _drift(standing: Standing, record: dict[str, Any]) -> None:
 
 
 def _ruling(standing: Standing, record: dict[str, Any]) -> None:
-    names = ("winner", "reason", "observations", "is_manipulated", "scores", "strength", "key")
-    ruling = Ruling(**{name: record[name] for name in names})
     # The last one counts: it was asked because the one before no longer fitted, or had failed.
-    standing.rulings.setdefault(record["item"], {})[record["order"]] = ruling
+    standing.rulings.setdefault(record["item"], {})[record["order"]] = Ruling(**_fields_of(Ruling, record))
     standing.judge_stopped, standing.judge_stop_reason = "", NOT_JUDGED
 
 

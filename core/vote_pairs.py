@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from core.errors import RequestError
 from core.file_rows import Row
@@ -17,7 +17,6 @@ from core.paths import write_text
 from core.prompt_sets import Given, in_given_sets
 from core.prompts import Prompt
 from core.settings import MIN_USABLE_ROWS
-from core.stats import Outcome
 from core.transcripts import PreferencePair, RowError, to_pair
 
 # A person's votes and a judge's verdicts are never in one file: they are not the same evidence.
@@ -35,15 +34,6 @@ class Decided:
     by: str
     comparison: str
     is_chosen_cut: bool = False
-
-    @classmethod
-    def of(
-        cls, prompt: Prompt, base: str, tuned: str, outcome: Outcome | None, by: str, comparison: str
-    ) -> Self | None:
-        """None where nothing was decided: a tie, a flip, no verdict, no vote."""
-        if outcome is Outcome.WIN:
-            return cls(prompt, tuned, base, by, comparison)
-        return cls(prompt, base, tuned, by, comparison) if outcome is Outcome.LOSS else None
 
 
 @dataclass(frozen=True)

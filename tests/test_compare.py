@@ -723,10 +723,11 @@ class TestJournal:
         assert {(row["base_tokens"], row["tuned_tokens"], row["seed"]) for row in rows} == {("1", "3", "42")}
 
     def test_only_decided_real_pairs_become_data(self) -> None:
-        comparison = answered(4, num_placebos=4)
-        chosen = for_tuned(comparison)
-        vote_all(comparison, lambda item_id: HumanVerdict.TIE if item_id in ("1", "2") else chosen(item_id))
-        decided = comparison.decided(Decider.HUMAN)
-        assert len(decided) == results(comparison).decisive_tally.wins
-        assert all("word word" in pair.chosen for pair in decided)
+        comparison = answered(9, num_placebos=4)
+        verdicts = [*HumanVerdict, *HumanVerdict, HumanVerdict.A, HumanVerdict.B, HumanVerdict.SKIP]
+        vote_all(comparison, lambda item_id: verdicts[int(item_id) - 1])
+        decided, tally = comparison.decided(Decider.HUMAN), results(comparison).decisive_tally
+        is_tuned = ["word word" in pair.chosen for pair in decided]
+        assert (is_tuned.count(True), is_tuned.count(False)) == (tally.wins, tally.losses)
+        assert all(("word word" in pair.rejected) is not chosen for pair, chosen in zip(decided, is_tuned, strict=True))
         assert not any(pair.is_chosen_cut for pair in decided)

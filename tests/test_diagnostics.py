@@ -5,27 +5,30 @@ from dataclasses import replace
 
 import pytest
 
-from core.diagnostics import Counts, PairText, diagnose, is_loop, is_refusal, word_distance
-from core.normalise import HIDDEN, STOP, TURN
+from core.diagnostics import Counts, Pair, diagnose, is_loop, is_refusal, word_distance
+from core.normalise import HIDDEN, STOP, TURN, Answer
 
 WORDS = [f"word{i}" for i in range(400)]
 STORY = " ".join(WORDS[:40])
 
 
-def pair(base: str = STORY, tuned: str = STORY, **changes) -> PairText:
-    made = PairText(base, tuned, len(base.split()), len(tuned.split()), False, False, (), ())
-    return replace(made, **changes)
+def answer(text: str = STORY, **changes) -> Answer:
+    return replace(Answer(text, text, len(text.split()), False, "", ()), **changes)
+
+
+SAME = (answer(), answer())
 
 
 def drawn(draw: random.Random, num_words: int = 60, pool: int = 400) -> str:
     return " ".join(draw.choice(WORDS[:pool]) for _ in range(num_words))
 
 
-def draws(count: int, seed: int, pool: int = 400) -> list[PairText]:
+def draws(count: int, seed: int, pool: int = 400) -> list[Pair]:
     """Pairs of two draws of the same source, as a placebo's are."""
     draw = random.Random(seed)
     return [
-        pair(drawn(draw, draw.randint(50, 70), pool), drawn(draw, draw.randint(50, 70), pool)) for _ in range(count)
+        (answer(drawn(draw, draw.randint(50, 70), pool)), answer(drawn(draw, draw.randint(50, 70), pool)))
+        for _ in range(count)
     ]
 
 
@@ -49,21 +52,21 @@ class TestWordDistance:
 
 class TestLength:
     def test_a_shorter_tuned_is_said_with_its_doubt(self) -> None:
-        pairs = [pair(base_tokens=100, tuned_tokens=tokens) for tokens in (50, 60, 70, 60, 60)]
+        pairs = [(answer(num_tokens=100), answer(num_tokens=tokens)) for tokens in (50, 60, 70, 60, 60)]
         assert diagnose(pairs, [], []).sentences()[0] == (
             "Tuned's responses are shorter than base's: 0.60 times its tokens at the median, -40 tokens on average "
             "(n = 5, 95 % interval -49 to -31)."
         )
 
     def test_a_difference_that_may_be_chance_is_none(self) -> None:
-        pairs = [pair(base_tokens=100, tuned_tokens=tokens) for tokens in (50, 180, 90, 104)]
+        pairs = [(answer(num_tokens=100), answer(num_tokens=tokens)) for tokens in (50, 180, 90, 104)]
         assert diagnose(pairs, [], []).sentences()[0] == (
             "Tuned's responses are not shown to differ in length from base's: 0.97 times its tokens at the median, "
             "+6 tokens on average (n = 4, 95 % interval -81 to +93)."
         )
 
     def test_one_pair_has_no_interval_and_an_empty_response_no_infinite_ratio(self) -> None:
-        assert diagnose([pair(base="", base_tokens=0, tuned_tokens=7)], [], []).sentences()[0] == (
+        assert diagnose([(answer(""), answer(num_tokens=7))], [], []).sentences()[0] == (
             "Tuned's responses are not shown to differ in length from base's: 7.00 times its tokens at the median, "
             "+7 tokens on average (n = 1)."
         )
@@ -71,24 +74,25 @@ class TestLength:
 
 class TestCounts:
     def test_the_share_cut_is_always_said_and_what_never_shows_is_not(self) -> None:
-        lines = diagnose(
-            [pair(is_base_cut=True), pair(is_base_cut=True, is_tuned_cut=True), pair()], [], []
-        ).sentences()
+        cut = answer(is_cut=True)
+        lines = diagnose([(cut, answer()), (cut, cut), SAME], [], []).sentences()
         assert [line for line in lines if line.startswith("Responses")] == [
             "Responses cut by the length limit: base 2 of 3, tuned 1 of 3; McNemar's exact test: p = 1.000."
         ]
-        assert "Responses cut by the length limit: base 0 of 1, tuned 0 of 1." in diagnose([pair()], [], []).sentences()
+        assert "Responses cut by the length limit: base 0 of 1, tuned 0 of 1." in diagnose([SAME], [], []).sentences()
 
     def test_what_was_cleaned_off_is_counted_by_kind(self) -> None:
-        pairs = [pair(base_findings=(HIDDEN,), tuned_findings=(TURN,)), pair(tuned_findings=(HIDDEN, STOP)), pair()]
+        pairs = [
+            (answer(findings=(HIDDEN,)), answer(findings=(TURN,))), (answer(), answer(findings=(HIDDEN, STOP))), SAME,
+        ]  # fmt: skip
         counts = diagnose(pairs, [], []).counts
         assert counts["running on into another turn"] == Counts(0, 1, 1.0)
         assert counts["spelling out a stop token"] == Counts(0, 1, 1.0)
         assert counts["holding hidden characters"] == Counts(1, 1, 1.0)
 
     def test_refusals_are_paired_by_prompt(self) -> None:
-        refused = "I'm sorry, but I can't help with that."
-        pairs = [pair(tuned=refused)] * 6 + [pair(base=refused, tuned=refused)]
+        refused = answer("I'm sorry, but I can't help with that.")
+        pairs = [(answer(), refused)] * 6 + [(refused, refused)]
         assert (
             "Responses opening with a refusal: base 1 of 7, tuned 7 of 7; McNemar's exact test: p = 0.031."
             in diagnose(pairs, [], []).sentences()
@@ -141,7 +145,7 @@ class TestRepetition:
 
     def test_repeating_more_is_said_over_as_many_words(self) -> None:
         once = " ".join(WORDS[:20])
-        pairs = [pair(tuned=f"{once} {' '.join(WORDS[:n])}") for n in range(10, 20)]
+        pairs = [(answer(), answer(f"{once} {' '.join(WORDS[:n])}")) for n in range(10, 20)]
         [line] = [line for line in diagnose(pairs, [], []).sentences() if line.startswith("Tuned repeats")]
         assert line == (
             "Tuned repeats itself more than base: over as many words of both, 60% of its pairs of words are new, "
@@ -149,20 +153,20 @@ class TestRepetition:
         )
 
     def test_a_longer_text_does_not_repeat_more_by_being_longer(self) -> None:
-        pairs = [pair(tuned=f"{STORY} {STORY}") for _ in range(9)]
+        pairs = [(answer(), answer(f"{STORY} {STORY}")) for _ in range(9)]
         assert diagnose(pairs, [], []).distinct.mean == 0.0
 
 
 class TestDrift:
     def test_it_is_said_with_its_doubt_or_that_it_was_not_measured(self) -> None:
-        assert diagnose([pair()], [], [0.1, 0.2, 0.3]).sentences()[-1] == (
+        assert diagnose([SAME], [], [0.1, 0.2, 0.3]).sentences()[-1] == (
             "Drift from base: 0.200 nats a token along 3 of base's own responses, 95 % interval -0.048 to 0.448; "
             "0 is no change."
         )
-        assert diagnose([pair()], [], []).sentences()[-1] == "Drift from base was not measured."
+        assert diagnose([SAME], [], []).sentences()[-1] == "Drift from base was not measured."
 
     def test_words_are_held_against_bases_own_second_draws(self) -> None:
-        pairs, placebos = [pair(tuned="one two three")] * 6, draws(6, seed=1, pool=40)
+        pairs, placebos = [(answer(), answer("one two three"))] * 6, draws(6, seed=1, pool=40)
         said = diagnose(pairs, placebos, []).sentences()[-1]
         assert said.startswith(
             "Tuned's responses have 0% of their words in common with base's, base's own second draws "
@@ -181,18 +185,18 @@ class TestDidNothing:
         assert diagnose(draws(4, seed=1), draws(9, seed=2), []).did_nothing == []
 
     def test_responses_in_other_words_are_something(self) -> None:
-        other = [replace(each, tuned=each.tuned.replace("word1", "other")) for each in draws(25, seed=1, pool=40)]
+        other = [(base, answer(tuned.text.replace("word1", "other"))) for base, tuned in draws(25, seed=1, pool=40)]
         assert diagnose(other, draws(9, seed=2, pool=40), [0.03] * 25).did_nothing == []
 
     def test_a_model_that_moved_is_never_called_noise_for_the_sake_of_its_words(self) -> None:
         assert diagnose(draws(25, seed=1), draws(9, seed=2), [0.4] * 25).did_nothing == []
 
     def test_the_same_responses_say_so_without_a_placebo(self) -> None:
-        pairs = [pair()] * 9 + [pair(tuned=f"{STORY} more")]
+        pairs = [SAME] * 9 + [(answer(), answer(f"{STORY} more"))]
         assert diagnose(pairs, [], []).did_nothing == ["The responses hardly moved: 100% of their words are base's."]
 
     def test_greedy_placebos_that_never_differ_are_no_stumbling_block(self) -> None:
-        assert len(diagnose([pair()] * 9, [pair()] * 9, []).did_nothing) == 2
+        assert len(diagnose([SAME] * 9, [SAME] * 9, []).did_nothing) == 2
 
     def test_an_adapter_that_hardly_drifts_is_nearly_inert(self) -> None:
         assert diagnose(draws(25, seed=1), [], [0.004, 0.002]).did_nothing == [
@@ -203,10 +207,10 @@ class TestDidNothing:
 
     @pytest.mark.parametrize(
         "change",
-        [{"tuned_tokens": 20}, {"tuned_findings": (TURN,)}, {"is_tuned_cut": True}],
+        [{"num_tokens": 20}, {"findings": (TURN,)}, {"is_cut": True}],
     )
     def test_whatever_else_moved_speaks_against_it(self, change: dict) -> None:
-        pairs = [replace(each, **change) for each in draws(25, seed=1)]
+        pairs = [(base, replace(tuned, **change)) for base, tuned in draws(25, seed=1)]
         assert diagnose(pairs, draws(9, seed=2), [0.004] * 25).did_nothing == []
 
     def test_chance_alone_is_seldom_called_something(self) -> None:

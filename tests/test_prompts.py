@@ -15,7 +15,6 @@ from core.preferences import PreferenceData, PreferencePair
 from core.prompt_sets import Given, digest, in_given_sets, list_own, load_set, save_set, trained_on
 from core.prompts import Prompt, check_prompts, read_prompts
 from core.settings import Method
-from core.stats import Outcome
 from core.transcripts import to_pair
 from core.vote_pairs import Decided, write_pairs
 
@@ -258,12 +257,6 @@ class TestVotePairs:
             {"prompt": as_dicts(TURNS), "chosen": "No.", "rejected": "Yes.", "by": "judge",
              "comparison": "model_comparison_1", "in_sets": []}
         ]  # fmt: skip
-
-    def test_only_a_win_or_a_loss_is_decided(self) -> None:
-        made = {o: Decided.of(MANY_TURNS, "base", "tuned", o, "human", "c") for o in (*Outcome, None)}
-        assert {o: (d.chosen, d.rejected) for o, d in made.items() if d} == {
-            Outcome.WIN: ("tuned", "base"), Outcome.LOSS: ("base", "tuned")
-        }  # fmt: skip
 
     def test_what_train_would_leave_out_is_not_written(self, tmp_path: Path) -> None:
         useless = [("Yes.", "Yes. "), ("", "No."), ("Yes.", " "), ("half \ud800", "No."), ("Yes.", "No.")]

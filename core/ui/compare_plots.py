@@ -86,9 +86,8 @@ def noise_rows(arm: Arm) -> list[PlotRow]:
     """How often either response was preferred: of the real pairs, and of the placebos, which can only be noise."""
     if not arm.floor.n:
         return []
-    real = Interval.of(arm.num_decided_items, arm.num_items)
     return [
-        ("One preferred, base and tuned", real, arm.num_items, "share"),
+        ("One preferred, base and tuned", arm.real.decided, arm.real.n, "share"),
         ("One preferred, base and base: noise", arm.floor.decided, arm.floor.n, "share noise"),
     ]
 
