@@ -95,11 +95,11 @@ def find_form(source: str, rows: Rows, columns: Mapping[str, str] | None = None)
     if columns and any(columns.values()):
         mapping = _checked(source, names, columns)
         return Form(mapping, _sentence(mapping, values))
-    if not values:
-        # What is no object is left out row by row, with what it is.
-        return Form(FORMS[0])
     forms = [(mapping, _outcomes(mapping, values)) for mapping in _possible(names)]
     forms = [(mapping, outcomes) for mapping, outcomes in forms if outcomes - NO_FORM]
+    if not forms and (set(names) <= set(ROLES) or set(names) >= set(ROLES)):
+        # There is nothing to ask: every row is left out, with what is wrong with it.
+        return Form(FORMS[0])
     if not forms:
         raise UnmappedColumns(source, names)
     mapping, _ = min(forms, key=lambda form: ("rejected" not in form[0], None not in form[1]))

@@ -12,21 +12,14 @@ from core.file_rows import Row
 
 TOKEN_HINT = "put a token of an account that may see it into .env as HUGGINGFACE_TOKEN"
 ELSEWHERE = "take the starter data or a local file"
-# `datasets` has no class of its own for these: (what it says, what a user reads).
-NOT_THERE = (
-    (
-        re.compile(r"BuilderConfig '(?P<asked>.*?)' not found. Available: \[(?P<known>.*?)\]"),
-        "'{name}' has no configuration '{asked}'. There are: {known}.",
-    ),
-    (
-        re.compile(r"Config name is missing.*?available configs: \[(?P<known>.*?)\]"),
-        "'{name}' has several configurations: {known}. Say which, as {name}?config=NAME.",
-    ),
-    (
-        re.compile(r"Unknown split \"(?P<asked>.*?)\". Should be one of \[(?P<known>.*?)\]"),
-        "'{name}' has no split '{asked}'. There are: {known}. Say which, as {name}?split=NAME.",
-    ),
-)
+# What `datasets` says, having no class of its own for it, and what a user reads.
+NOT_THERE = {
+    r"BuilderConfig '(.*?)' not found. Available: \[(.*?)\]": "'{name}' has no configuration '{0}'. There are: {1}.",
+    r"(Config name is missing).*?available configs: \[(.*?)\]": "'{name}' has several configurations: {1}. Say which, "
+    "as {name}?config=NAME.",
+    r"Unknown split \"(.*?)\". Should be one of \[(.*?)\]": "'{name}' has no split '{0}'. There are: {1}. Say which, "
+    "as {name}?split=NAME.",
+}
 
 
 @dataclass(frozen=True)
@@ -48,13 +41,10 @@ def read_hub(data: HubData, most: int, token: str) -> Iterator[Row]:
     import datasets
     from httpx import HTTPError
 
+    split = f"{data.split}[:{most}]"
     try:
         found = datasets.load_dataset(
-            data.name,
-            data.config or None,
-            data_dir=data.folder or None,
-            split=f"{data.split}[:{most}]",
-            token=token or None,
+            data.name, data.config or None, data_dir=data.folder or None, split=split, token=token or None
         )
     except (OSError, ValueError, RuntimeError, HTTPError, datasets.exceptions.DatasetsError) as error:
         raise DataError(_sentence(error, data)) from error
@@ -67,10 +57,9 @@ def _sentence(error: Exception, data: HubData) -> str:
     from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 
     text = " ".join(str(error).split()) or type(error).__name__
-    for said, sentence in NOT_THERE:
-        if found := said.search(text):
-            names = found.groupdict() | {"known": found["known"].replace("'", "")}
-            return sentence.format(name=data.name, **names)
+    for said, sentence in NOT_THERE.items():
+        if found := re.search(said, text):
+            return sentence.format(*found.groups(), name=data.name)
     # `datasets` drops the cause on its way out, so for two of these only its words are left.
     if "is a gated dataset" in text:
         page = f"https://huggingface.co/datasets/{data.name}"

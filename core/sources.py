@@ -22,18 +22,15 @@ from core.table_rows import read_csv, read_parquet
 STARTER = "starter"
 STARTER_FILE = ASSETS / "starter_preferences.jsonl"
 NO_SUCH = (
-    f"There is no such file: {{!r}}. Data is '{STARTER}', the path of a .jsonl file, or the owner/name of a data set "
-    "on the Hub, with ?config=NAME&split=NAME behind it where it has several."
+    f"There is no such file: {{!r}}. Data is '{STARTER}', the path of a .jsonl, .csv or .parquet file, or the "
+    "owner/name of a data set on the Hub, with ?config=NAME&split=NAME behind it where it has several."
 )
 _QUERY = r"(?:config|split)=[\w.-]+"
 HUB_ID = re.compile(rf"([\w.-]+/[\w.-]+)(?::([\w./-]+))?(?:\?({_QUERY}(?:&{_QUERY})?))?")
 # A query may stand before the number of rows or behind it.
 NUM_ROWS = re.compile(r"(.+)@(\d+)(\?[^@]*)?")
 READERS: dict[str, Callable[[Path], Iterator[Row | LeftOut]]] = {
-    ".jsonl": read_file,
-    ".json": read_file,
-    ".jsonl.gz": read_file,
-    ".json.gz": read_file,
+    **dict.fromkeys((".jsonl", ".json", ".jsonl.gz", ".json.gz"), read_file),
     ".csv": read_csv,
     ".parquet": read_parquet,
 }

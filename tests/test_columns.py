@@ -1,6 +1,7 @@
 """The form of a data set is found by itself, or taken from a user, and said in a sentence."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,22 @@ def test_rows_that_are_bad_have_their_form_all_the_same():
     assert form.found == "Columns question, chosen and rejected, taken as prompt, chosen and rejected."
     with pytest.raises(DataError, match="chosen equals rejected"):
         form.pair(Row(1, same))
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ({"chosen": "So.", "rejected": "No."}, "not a transcript"),
+        ({"prompt": 7, "chosen": "So.", "rejected": "No.", "id": 1}, "something else where text belongs (int)"),
+        ({}, "not a preference row (its columns: none)"),
+    ],
+)
+def test_columns_that_have_their_names_already_are_not_asked_for(tmp_path, value, reason):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(value) + "\n")
+    with pytest.raises(DataError, match=re.escape(f"the first is row 1, {reason}.")) as caught:
+        preferences.read(str(path))
+    assert not isinstance(caught.value, UnmappedColumns)
 
 
 UNMAPPED = [

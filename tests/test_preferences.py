@@ -229,7 +229,9 @@ def test_what_is_no_data_file_is_one_sentence(tmp_path, name):
     "source", ["nowhere.jsonl", "./data/nowhere", "/nowhere/at/all", "data/x.csv", "", "x\0y", "+"]
 )
 def test_a_path_without_a_file_is_never_looked_up(source, looked_up_hosts):
-    with pytest.raises(DataError, match=r"^There is no such file: .* Data is 'starter', the path of a \.jsonl file"):
+    with pytest.raises(
+        DataError, match=r"^There is no such file: .* Data is 'starter', the path of a \.jsonl, \.csv or"
+    ):
         preferences.read(source)
     assert looked_up_hosts == []
 
@@ -392,9 +394,9 @@ def test_a_configuration_and_a_split_can_be_named(hub, source):
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
-        ("", "'{}' has several configurations: one, two. Say which, as {}?config=NAME."),
-        ("?config=three", "'{}' has no configuration 'three'. There are: one, two."),
-        ("?config=two&split=test", "'{}' has no split 'test'. There are: train. Say which, as {}?split=NAME."),
+        ("", "'{}' has several configurations: 'one', 'two'. Say which, as {}?config=NAME."),
+        ("?config=three", "'{}' has no configuration 'three'. There are: 'one', 'two'."),
+        ("?config=two&split=test", "'{}' has no split 'test'. There are: 'train'. Say which, as {}?split=NAME."),
     ],
 )
 def test_a_configuration_or_split_that_is_not_there_names_those_that_are(
