@@ -74,10 +74,15 @@ def _load(path: Path) -> dict[Any, Any]:
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        raise RequestError(f"{path.name} is not a readable YAML file ({type(error).__name__}).") from error
+        raise RequestError(f"{path.name} is not a readable YAML file ({_where(error)}).") from error
     if not isinstance(config, dict):
         raise RequestError(f"{path.name} holds no settings: they are 'name: value' lines under 'settings:'.")
     return config
+
+
+def _where(error: Exception) -> str:
+    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    return f"see line {mark.line + 1}" if mark else type(error).__name__
 
 
 def _short(value: object) -> str:

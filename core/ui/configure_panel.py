@@ -120,12 +120,12 @@ class ConfigurePanel:
         gr.on([*fields.settled(plain), *self.data.resets], trigger_mode="always_last", **planned)
         seating: list[Any] = [self.preset, *(self.fields[name] for name in SEATING)]
         read = {"seated": self.seated, "preset": self.preset, **self.fields}
-        gr.on([field.change for field in seating], self.reseat, inputs_kwargs=read, outputs=self.seats, **QUIET).then(
-            **planned
-        )
+        # By hand only: what fills in the form sets its fields one after the other, and what stands in between is no
+        # choice of anybody's. The world tells of another base.
+        chosen = [*(field.input for field in seating), world.change]
+        gr.on(chosen, self.reseat, inputs_kwargs=read, outputs=self.seats, **QUIET).then(**planned)
         from_adapter = self.fields["from_adapter"]
-        gr.on([world.change, self.model.change], self.offer_adapters, [self.model, from_adapter], from_adapter, **QUIET)
-        world.change(**planned)
+        gr.on([world.change, self.model.input], self.offer_adapters, [self.model, from_adapter], from_adapter, **QUIET)
         self.data.wire(self.fields["max_length"])
         self.card.apply.click(self.apply, self.card.fix, list(self.settings.values()), **QUIET).then(**planned)
         self.reset.click(self.set_back, self.seated, self.seats, **QUIET).then(**planned)
@@ -155,9 +155,9 @@ class ConfigurePanel:
 
     @shows_errors
     def set_back(self, seated: Seat) -> Any:
-        """Every setting as the method, the base and the preset want it."""
+        """Every setting as it is to begin with for this method, base and preset."""
         seat = Seat.of(seated.method, seated.size, seated.preset)
-        return self._seats(seat, seat.values(), "Every setting is back at its default.")
+        return self._seats(seat, seat.values(), f"Everything is set back to {seat.preset}.")
 
     def _seats(self, seat: Seat, values: Mapping[str, Any], words: str) -> list[Any]:
         settings = {name: value for name, value in values.items() if name in TRAINING}

@@ -83,7 +83,8 @@ def label(setting: Setting) -> str:
 def _value(setting: Setting, value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    return as_text(str(shown_value(setting, value))) or "nothing"
+    shown = shown_value(setting, value)
+    return f"{shown:g}" if isinstance(shown, float) else as_text(str(shown)) or "nothing"
 
 
 # --- what will run ------------------------------------------------------------------------------------
@@ -180,7 +181,9 @@ def memory_picture(plan: RunPlan) -> str:
     needed = sum(plan.parts.values())
     scale = max(needed, plan.memory_limit)
     bar = "".join(f'<i style="width:{part / scale:.2%}"></i>' for part in plan.parts.values())
-    mark = f'<b style="left:{plan.memory_limit / scale:.2%}"></b>' if needed > plan.memory_limit else ""
     parts = "".join(f"<li><i></i>{as_text(name)} {size(part)}</li>" for name, part in plan.parts.items())
+    if needed > plan.memory_limit:
+        bar += f'<b style="left:{plan.memory_limit / scale:.2%}"></b>'
+        parts += f"<li><b></b>{size(plan.memory_limit)} there are</li>"
     said = f"Memory at most: {size(needed)} of {size(plan.memory_limit)}"
-    return f'<div class="memory"><div role="img" aria-label="{said}">{bar}{mark}</div><ul>{parts}</ul></div>'
+    return f'<div class="memory"><div role="img" aria-label="{said}">{bar}</div><ul>{parts}</ul></div>'

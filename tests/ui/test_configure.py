@@ -28,13 +28,18 @@ def client() -> FakeClient:
 
 
 @pytest.fixture
-def panel(client, monkeypatch, tmp_path) -> ConfigurePanel:
+def blocks() -> gr.Blocks:
+    return gr.Blocks()
+
+
+@pytest.fixture
+def panel(client, blocks, monkeypatch, tmp_path) -> ConfigurePanel:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
     bases = Bases(client)
     bases.known()
     bases.wait()
     panel = ConfigurePanel(client, bases)
-    with gr.Blocks():
+    with blocks:
         panel.build()
         panel.wire(gr.State(""))
     return panel
@@ -191,9 +196,7 @@ def test_a_large_base_gets_smaller_steps_and_an_unknown_one_counts_as_large(pane
 
 def test_a_loss_that_reckons_by_the_token_is_told_apart(panel, form):
     seat, words, updates = reseated(panel, form | {"loss": "ipo"})
-    assert words.startswith(
-        "**Set for ipo+sft:**\n\n- Beta 0.1 → **1.0**: ipo aims at a margin of 1 / (2 beta) a token"
-    )
+    assert words.startswith("**Set for ipo+sft:**\n\n- Beta 0.1 → **1**: ipo aims at a margin of 1 / (2 beta) a token")
     assert (updates["loss"]["value"], updates["sft_term"]["value"], seat.loss) == ("ipo", True, "ipo+sft")
     assert updates["loss"]["info"].endswith("(Azar et al. 2023).")
 
@@ -218,10 +221,15 @@ def test_nothing_moves_until_something_changes(panel, form):
     assert is_skip(panel.reseat(STARTER, "standard", **form | {"lora_rank": 64}))
 
 
+def test_what_fills_in_the_form_field_by_field_moves_nothing_on_its_way(panel, blocks):
+    heard = next(fn.targets for fn in blocks.fns.values() if fn.fn == panel.reseat)
+    assert {event for number, event in heard if number in {field._id for field in panel.filled_outputs}} == {"input"}
+
+
 def test_everything_can_be_set_back(panel, form):
     seat, _, words, limit, *updates = panel.set_back(STARTER.following(Method.DPO, Size.SMALL, Preset.QUICK, "ipo"))
     back = dict(zip(panel.settings, updates, strict=True))
-    assert (seat.loss, words, limit) == ("sigmoid+sft", "Every setting is back at its default.", 64)
+    assert (seat.loss, words, limit) == ("sigmoid+sft", "Everything is set back to quick look.", 64)
     assert (back["loss"]["value"], back["beta"]["value"], back["epochs"]["value"]) == ("sigmoid", 0.1, 1)
 
 
