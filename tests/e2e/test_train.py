@@ -48,7 +48,7 @@ def test_a_first_visit_is_one_click_away_from_training(page: Page):
 
 
 def test_the_form_follows_the_method_and_the_button_says_why_it_waits(page: Page):
-    page.get_by_role("radio", name="SFT").check()
+    page.get_by_role("radio", name="SFT", exact=True).check()
     expect(page.locator("#setting-beta")).to_be_hidden()
     expect(page.locator("#plan-words")).to_contain_text("SFT on 120 pairs")
     page.get_by_role("radio", name="File").check()
