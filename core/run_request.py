@@ -17,13 +17,11 @@ from core.preferences import PreferenceData
 from core.runs import Run, RunStatus
 from core.settings import (
     DATA,
-    MAX_PINNED,
-    MAX_PINNED_CHARS,
     MIN_USABLE_ROWS,
-    PINNED_PROMPTS,
     Method,
     Settings,
     Size,
+    checked_pinned,
     parse_method,
     size_of,
 )
@@ -49,7 +47,10 @@ def check(request: RunRequest, token: str = "") -> tuple[RunRequest, PreferenceD
     if request.from_adapter:
         adapters.verify(adapters.find(request.from_adapter))
     data = read_data(resolve_source(request), request, token)
-    return request, data
+    if method is not Method.SFT or request.then is not None:
+        preferences.require_pairs(data)
+    # What an earlier run was given goes by the name that it had there.
+    return replace(request, dataset=data.source), data
 
 
 def _check_then(then: object) -> None:
@@ -92,17 +93,6 @@ def following(resident: ResidentModel, run: Run) -> Run | None:
         pinned=tuple(config["pinned"]),
     )
     return prepare(resident, request, preferences.read_snapshot(folder / DATA_FILE), follows=run.name)
-
-
-def checked_pinned(prompts: object) -> tuple[str, ...]:
-    """The prompts to answer on the way, the usual ones for None; SettingError where they are too many or too long."""
-    if prompts is None:
-        return PINNED_PROMPTS
-    if not isinstance(prompts, list | tuple) or not all(isinstance(p, str) and p.strip() for p in prompts):
-        raise SettingError("Pinned prompts must be texts, one a line.")
-    if len(prompts) > MAX_PINNED or any(len(p) > MAX_PINNED_CHARS for p in prompts):
-        raise SettingError(f"There may be {MAX_PINNED} pinned prompts of at most {MAX_PINNED_CHARS} characters each.")
-    return tuple(prompts)
 
 
 def prepare(resident: ResidentModel, request: RunRequest, data: PreferenceData, follows: str = "") -> Run:
