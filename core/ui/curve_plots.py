@@ -13,11 +13,12 @@ import pandas as pd
 from core import runs
 from core.runs import Run
 from core.ui import run_files
-from core.ui.curves import CURVES, EACH_STEP, SMOOTHED, Curve, Mark, marks, title
+from core.ui.curves import CURVES, EACH_STEP, SMOOTHED, Curve, Mark, held_out_words, marks
 from core.ui.notices import shows_errors
 from core.ui.parts import LOOK, QUIET, Part, changes, components
 
 SMOOTHING = 0.6
+MORE = "More curves: gradient norm, learning rate, held-out accuracy"
 # A plot is drawn once and keeps its colours; names of colours follow light and dark.
 COLOURS = {
     EACH_STEP: "var(--color-accent)", SMOOTHED: "var(--color-accent)", "chosen": "var(--color-accent)",
@@ -37,13 +38,11 @@ class CurvePlots:
                 )
             with gr.Row(elem_classes="plots"):
                 first = [_plot(curve) for curve in CURVES if curve.is_first]
-            with (
-                gr.Accordion("More curves: gradient norm, learning rate, held-out accuracy", open=False,
-                             elem_id="more-curves") as self.more,
-                gr.Row(elem_classes="plots"),
-            ):  # fmt: skip
-                folded = [_plot(curve) for curve in CURVES if not curve.is_first]
-        self.plots = [Part(plot, _drawn) for plot in (*first, *folded)]
+            with gr.Accordion(MORE, open=False, elem_id="more-curves") as self.more:
+                with gr.Row(elem_classes="plots"):
+                    folded = [_plot(curve) for curve in CURVES if not curve.is_first]
+                self.held_out = gr.Markdown("", elem_id="held-out-words", elem_classes="note")
+        self.parts = [*(Part(plot, _drawn) for plot in (*first, *folded)), Part(self.held_out, lambda value: value)]
         self.is_open = gr.State(False)
         self.drawn = gr.State(None)
         self.news = gr.State(None)
@@ -54,7 +53,7 @@ class CurvePlots:
     def wire(self, shown: gr.State) -> None:
         view: dict[str, Any] = {
             "fn": self.draw, "inputs": [shown, self.smoothing, self.is_open, self.drawn],
-            "outputs": components(self.drawn, self.plots),
+            "outputs": components(self.drawn, self.parts),
         }  # fmt: skip
         gr.on([self.news.change, self.smoothing.input], **(view | LOOK))
         self.more.expand(self.unfold, None, self.is_open, **QUIET).then(**(view | LOOK))
@@ -65,17 +64,18 @@ class CurvePlots:
     @shows_errors
     def draw(self, name: str, smoothing: float, is_open: bool, drawn: list[Any] | None) -> Any:
         """The plots of the run that is looked at; only those that this session has not seen so."""
-        return changes(self.plots, self.values(name, smoothing, is_open), drawn) if name else gr.skip()
+        return changes(self.parts, self.values(name, smoothing, is_open), drawn) if name else gr.skip()
 
     def values(self, name: str, smoothing: float, is_open: bool) -> list[Any]:
-        """Of each plot: whether the method has it, its title and its points; None where it is folded away."""
+        """Of each plot: whether the method has it, and its points; None where it is folded away. Then the words."""
         run, rows = runs.read_run(name), run_files.rows(name)
-        return [
-            (run.method in curve.methods or not run.method, title(curve, rows), marks(curve, rows, smoothing))
+        plots = [
+            (run.method in curve.methods or not run.method, marks(curve, rows, smoothing))
             if is_open or curve.is_first
             else None
             for curve in CURVES
         ]
+        return [*plots, held_out_words(rows, run.method)]
 
     def unfold(self) -> bool:
         return True
@@ -101,8 +101,9 @@ def frame(found: Sequence[tuple[float, float, str]]) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["step", "value", "line"]).astype({"step": float, "value": float, "line": str})
 
 
-def _drawn(value: tuple[bool, str, list[Mark]] | None) -> Any:
+def _drawn(value: tuple[bool, list[Mark]] | None) -> Any:
     if value is None:
         return gr.skip()
-    is_there, words, found = value
-    return gr.update(visible=is_there, title=words, value=frame(found)) if is_there else gr.update(visible=False)
+    is_there, found = value
+    # Nothing but points: a plot whose title or colours change with them draws itself anew from those it had.
+    return gr.update(visible=True, value=frame(found)) if is_there else gr.update(visible=False)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.settings import Method
+from core.stats import wilson
 from core.ui.views import count
 
 # Twice as many points are sent for a line at most: the lowest and the highest of each stretch of steps.
@@ -44,25 +45,34 @@ CURVES = (
     Curve("logps", "Log-probability of the replies", LOGPS),
     Curve("grad-norm", "Gradient norm", (("grad_norm", ""),), ALL, is_first=False),
     Curve("rate", "Learning rate", (("learning_rate", ""),), ALL, is_first=False, is_smoothed=False, y_format=".0e"),
-    Curve("held-out-reward", "Held-out reward accuracy", (("eval_reward_accuracy", ""),), is_first=False,
-          is_smoothed=False, is_share=True),
-    Curve("held-out-preference", "Held-out preference accuracy", (("eval_preference_accuracy", ""),), (Method.SFT,),
+    Curve("held-out-reward", "Held-out reward accuracy at looks", (("eval_reward_accuracy", ""),),
           is_first=False, is_smoothed=False, is_share=True),
+    Curve("held-out-preference", "Held-out preference accuracy at looks", (("eval_preference_accuracy", ""),),
+          (Method.SFT,), is_first=False, is_smoothed=False, is_share=True),
 )  # fmt: skip
 
 
-def title(curve: Curve, rows: Sequence[Mapping[str, Any]]) -> str:
-    """What stands above the plot: figures of held-out pairs say of how many."""
-    n = next((row["eval_n"] for row in reversed(rows) if "eval_n" in row), None)
-    return f"{curve.title} at looks, {count(n, 'pair')}" if n and curve.id.startswith("held-out") else curve.title
+def held_out_words(rows: Sequence[Mapping[str, Any]], method: str) -> str:
+    """The newest look's figure with its doubt, in Markdown; empty before the first one."""
+    kind = "reward" if method == Method.DPO else "preference"
+    name = f"eval_{kind}_accuracy"
+    look = next((row for row in reversed(rows) if row.get("eval_n") and row.get(name) is not None), None)
+    if look is None:
+        return ""
+    n, share = look["eval_n"], look[name]
+    low, high = wilson(round(share * n), n)
+    return (
+        f"Held-out {kind} accuracy after step {look['step']}: **{share:.2f} ({low:.2f} to {high:.2f})**, on "
+        f"{count(n, 'pair')}. A look measures no more of them than that; at the end all are measured."
+    )
 
 
-def marks(drawn: Curve, rows: Sequence[Mapping[str, Any]], smoothing: float) -> list[Mark]:
+def marks(curve: Curve, rows: Sequence[Mapping[str, Any]], smoothing: float) -> list[Mark]:
     """The plot's points. A smoothed line keeps its unsmoothed one beneath it; where there are two, there is no room."""
-    is_smoothed = drawn.is_smoothed and smoothing > 0
+    is_smoothed = curve.is_smoothed and smoothing > 0
     found: list[Mark] = []
-    for name, called in drawn.lines:
-        points = curve(rows, name)
+    for name, called in curve.lines:
+        points = logged(rows, name)
         if not is_smoothed or not called:
             found += _marked(points, called or EACH_STEP)
         if is_smoothed:
@@ -75,7 +85,7 @@ def _marked(points: Sequence[Point], line: str) -> list[Mark]:
     return [(step, float(f"{value:.4g}"), line) for step, value in thin(points)]
 
 
-def curve(rows: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
+def logged(rows: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
     """(step, value) of every row that logs a finite value under `name`."""
     points = [(row["step"], row[name]) for row in rows if isinstance(row.get(name), int | float)]
     return [(int(step), float(value)) for step, value in points if math.isfinite(value)]

@@ -81,15 +81,18 @@ def _cut(facts: Mapping[str, Any]) -> str:
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
     """The settings by their labels, as their fields show them."""
-    return {
-        TRAINING[name].label if name in TRAINING else str(name): _shown(name, value)
-        for name, value in (config.get("settings") or {}).items()
-    }
+    return {_label(name): _shown(name, value) for name, value in (config.get("settings") or {}).items()}
+
+
+def _label(name: str) -> str:
+    known = TRAINING.get(name)
+    return name if known is None else f"{known.label} ({known.unit})" if known.unit else known.label
 
 
 def _shown(name: str, value: Any) -> str:
-    known = TRAINING.get(name)
-    return f"{shown_value(known, value)} {known.unit}".strip() if known else str(value)
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(shown_value(TRAINING[name], value) if name in TRAINING else value)
 
 
 def table(rows: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ from core.coach import Card, advise, evidence_of
 from core.errors import PlaygroundError
 from core.runs import Run
 from core.timeline import Timeline
+from core.ui.notices import record
 
 METRICS, CONFIG = "metrics.jsonl", "run.yaml"
 
@@ -69,5 +70,6 @@ def _config(name: str, _: Stamp) -> Row:
 def _cards(name: str, *_: object) -> Sequence[Card]:
     try:
         return advise(evidence_of(name))
-    except PlaygroundError:  # a damaged run.yaml is told by whoever resumes or repeats the run
+    except Exception as error:  # the edge of what is only advice: damaged files cost the cards, not the page
+        record(error)
         return []

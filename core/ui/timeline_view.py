@@ -63,7 +63,7 @@ class TimelineView:
         if not num_looks:
             return [(name, 0), waiting_words(run, run_files.config(name)), gr.update(visible=False), *[gr.skip()] * 4]
         chosen = next((k for k in range(len(timeline.prompts)) if num_seen and str(k) == prompt), 0)
-        where = next((k for k in range(num_seen) if k == at), num_looks)
+        where = next((k for k in range(min(num_seen, num_looks)) if k == at), num_looks)
         before, after = sides(timeline, chosen, where)
         return [
             (name, num_looks), look_words(timeline, chosen, where, run.is_alive), gr.update(visible=True),

@@ -143,19 +143,6 @@ def test_only_the_phases_of_this_kind_of_run_are_listed():
     assert run_views.phase_chips(TRAINING).count('aria-current="step"') == 1
 
 
-def test_a_curve_skips_what_is_no_number():
-    rows = [{"step": 1, "loss": 2.0}, {"step": 2}, {"step": 3, "loss": float("nan")}, {"step": 4, "loss": None},
-            {"step": 5, "loss": 1}]  # fmt: skip
-    assert run_views.curve(rows, "loss") == [(1, 2.0), (5, 1.0)]
-
-
-def test_history_rows_are_as_wide_as_their_heading():
-    damaged = Run(name="broken", status=RunStatus.FAILED, reason="Its status.json is damaged.")
-    rows = run_views.history_rows([DONE, TRAINING, damaged])
-    assert {len(row) for row in rows} == {len(run_views.HISTORY)}
-    assert rows[0][6:8] == ["0.55 → 0.85 (n=40)", "3 → 29 of 40"]
-
-
 @pytest.mark.parametrize(("what", "text", "ground", "least"), theme.PAIRS, ids=[pair[0] for pair in theme.PAIRS])
 def test_contrast_passes_wcag_aa(what, text, ground, least):
     assert theme.contrast(text, ground) >= least, what
