@@ -11,7 +11,7 @@ from pathlib import Path
 
 from core import adapters, checkpoints, paths, preferences, runs
 from core.client import RunRequest
-from core.errors import DataError, RequestError, SettingError
+from core.errors import DataError, RequestError
 from core.loader import ResidentModel
 from core.preferences import PreferenceData
 from core.runs import Run, RunStatus
