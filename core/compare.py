@@ -7,6 +7,7 @@ goes on where it stood. Knows nothing of Gradio, Gemini or the GPU: it is handed
 import contextlib
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -169,13 +170,11 @@ class Comparison:
         standing = self._ledger.read()
         if not standing.started.judge_model:
             return {}
-        found: dict[str, int] = {}
-        for item_id in filter(standing.is_answered, standing.items):
-            if standing.is_judged(item_id) or standing.judge_stopped:
-                result = standing.judge_result(item_id)
-                for reason in {order.partition(":")[2] for order in (result.order_1, result.order_2)} - {""}:
-                    found[reason] = found.get(reason, 0) + 1
-        return found
+        asked = [
+            item_id for item_id in filter(standing.is_answered, standing.items)
+            if standing.is_judged(item_id) or standing.judge_stopped
+        ]  # fmt: skip
+        return dict(Counter(reason for item_id in asked for reason in standing.judge_result(item_id).reasons))
 
     def vote(self, item_id: str, verdict: HumanVerdict | str) -> None:
         """Store a vote at once. The last one opens the seal, unless the judge is still at it."""

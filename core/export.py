@@ -7,7 +7,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from core.errors import RequestError
@@ -58,7 +58,7 @@ def to_csv(rows: Iterable[Row]) -> str:
     writer = csv.writer(text, quoting=csv.QUOTE_ALL)
     writer.writerow(COLUMNS)
     for row in rows:
-        writer.writerow([escape(_text(value)) for value in (vars(row)[name] for name in COLUMNS)])
+        writer.writerow(["" if value is None else escape(str(value)) for value in astuple(row)])
     return text.getvalue()
 
 
@@ -93,7 +93,3 @@ def unescape(cell: str) -> str:
     if cell.startswith("'\\"):
         return ESCAPED.sub(lambda match: chr(int(match[1], 16)) if match[1] else "\\", cell[2:])
     return cell.removeprefix("'")
-
-
-def _text(value: str | int | None) -> str:
-    return "" if value is None else str(value)

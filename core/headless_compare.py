@@ -2,8 +2,7 @@
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,19 @@ from core.client import Response, Turn
 from core.compare import Comparison
 from core.errors import JudgeError, RequestError
 from core.export import check_csv_path, write_csv
-from core.judge import Judge, load_judge
+from core.judge import DEFAULT_MODEL, Judge, load_judge
 from core.loader import ResidentModel
 from core.messages import Conversation
 from core.prompt_sets import load_set
 from core.prompts import Prompt, read_prompts
 from core.redact import api_key
 from core.report import headline, sections
-from core.settings import COMPARISON, COMPARISON_SEED, DECODING, Decoding
+from core.settings import COMPARISON, COMPARISON_SEED, DECODING, Decoding, Setting
 from core.standing import Decider
 from core.terminal import SAY_EVERY_S, Result, load_for, say
+
+# Of the JSON, as `Tally` names them.
+FIGURES = ("n", "wins", "ties", "losses", "flips", "no_verdict", "win_rate", "low", "high")
 
 
 def compare(asked: argparse.Namespace) -> Result:
@@ -37,14 +39,14 @@ def compare(asked: argparse.Namespace) -> Result:
     if begun:
         begun.check_unchanged()
     adapters.find(adapter)
-    decoding = Decoding.of(**{name: value for name in DECODING if (value := getattr(asked, name)) is not None})
+    decoding = Decoding.of(**_given(asked, DECODING))
     prompts = _prompts(asked.prompts, adapter) if not begun else []
-    size = _size(asked)
-    judge_model = begun.plan.judge_model if begun else asked.judge == "gemini"
-    judge = load_judge(*([judge_model] if begun else [])) if judge_model else None
+    size = _given(asked, COMPARISON | {"seed": COMPARISON_SEED})
+    judge_model = begun.plan.judge_model if begun else DEFAULT_MODEL if asked.judge == "gemini" else ""
+    judge = load_judge(judge_model) if judge_model else None
     resident = load_for(adapter, asked.model)
     resident.attach(adapter)
-    comparison = begun or _begun(adapter, resident.name, prompts, decoding, judge.model if judge else "", size)
+    comparison = begun or _begun(adapter, resident.name, prompts, decoding, judge_model, **size)
     return hold_against_base(resident, comparison, judge, csv), 0
 
 
@@ -65,29 +67,27 @@ def _prompts(asked: str, adapter: str) -> list[Prompt]:
     return read_prompts(Path(asked)) if is_file else load_set(asked or "quick", adapter)
 
 
-@dataclass(frozen=True)
-class _Size:
-    samples: int = COMPARISON["samples"].default
-    placebo_share: float = COMPARISON["placebo_share"].default
-    seed: int = COMPARISON_SEED.default
-
-
-def _size(asked: argparse.Namespace) -> _Size:
-    """What the flags say of it; SettingError where one is out of range."""
-    table = {**COMPARISON, "seed": COMPARISON_SEED}
-    given = {
-        name: setting.check(getattr(asked, name)) for name, setting in table.items() if getattr(asked, name) is not None
+def _given(asked: argparse.Namespace, table: Mapping[str, Setting]) -> dict[str, Any]:
+    """What the flags say of these settings; SettingError where one is out of range."""
+    return {
+        name: setting.check(value) for name, setting in table.items() if (value := getattr(asked, name)) is not None
     }
-    return _Size(**given)
 
 
 def _begun(
-    adapter: str, base: str, prompts: Sequence[Prompt], decoding: Decoding, judge_model: str, size: _Size
+    adapter: str,
+    base: str,
+    prompts: Sequence[Prompt],
+    decoding: Decoding,
+    judge_model: str,
+    samples: int = COMPARISON["samples"].default,
+    placebo_share: float = COMPARISON["placebo_share"].default,
+    seed: int = COMPARISON_SEED.default,
 ) -> Comparison:
     """A new comparison that only the judge decides."""
     return Comparison.create(
-        adapter, base, prompts, decoding, judge_model, size.seed, size.samples,
-        round(size.placebo_share * len(prompts)), Decider.JUDGE, is_judge_only=True,
+        adapter, base, prompts, decoding, judge_model, seed, samples, round(placebo_share * len(prompts)),
+        Decider.JUDGE, is_judge_only=True,
     )  # fmt: skip
 
 
@@ -127,13 +127,12 @@ def _reported(comparison: Comparison, csv: Path | None) -> dict[str, Any]:
     tally = results.decisive_tally
     csv = csv or comparison.path.with_suffix(".csv")
     write_csv(results.rows, csv)
-    counts = {key: getattr(tally, key) for key in ("n", "wins", "ties", "losses", "flips", "no_verdict")}
-    shares = {key: getattr(tally, key) for key in ("win_rate", "low", "high")}
     say(headline(results))
     for title, lines in sections(results):
         say("\n".join([title, *(f"  {line}" for line in lines)]))
     files = {"csv": csv, "log": comparison.log_path, "journal": comparison.path}
-    return {**counts, **shares, **{name: str(path.resolve()) for name, path in files.items()}}
+    figures = {name: getattr(tally, name) for name in FIGURES}
+    return figures | {name: str(path.resolve()) for name, path in files.items()}
 
 
 def _share(what: str) -> Callable[[int, int], None]:
@@ -155,6 +154,5 @@ def compare_five(resident: ResidentModel, adapter: str) -> dict[str, Any] | None
         return None
     resident.attach(adapter)
     judge = load_judge()
-    return hold_against_base(
-        resident, _begun(adapter, resident.name, load_set("quick"), Decoding(), judge.model, _Size()), judge
-    )
+    comparison = _begun(adapter, resident.name, load_set("quick"), Decoding(), judge.model)
+    return hold_against_base(resident, comparison, judge)

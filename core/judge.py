@@ -83,6 +83,11 @@ class JudgeOutcome:
     scores: Mapping[str, Mapping[str, float]]
     leaning: str = ""
 
+    @property
+    def reasons(self) -> list[str]:
+        """Why an order has no verdict, each reason once."""
+        return list(dict.fromkeys(order.partition(":")[2] for order in (self.order_1, self.order_2) if ":" in order))
+
 
 class Judge:
     """One model's verdicts, for any number of threads.

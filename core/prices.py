@@ -24,52 +24,27 @@ class Price:
     output: float
 
 
-@dataclass(frozen=True)
-class Prices:
-    date: str
-    models: dict[str, Price]
+def cost(model: str, num_calls: int, response_tokens: int = RESPONSE_TOKENS, table: Path = TABLE) -> str:
+    """What so many calls come to, in words; RequestError where the table of prices was spoilt.
 
-
-@dataclass(frozen=True)
-class Cost:
-    """`tokens` in and out together; `dollars` is None where the model's price is not on record."""
-
-    num_calls: int
-    tokens: int
-    dollars: float | None
-    sentence: str
-
-
-def cost(
-    model: str,
-    num_calls: int,
-    response_tokens: int = RESPONSE_TOKENS,
-    prompt_tokens: int = PROMPT_TOKENS,
-    table: Path = TABLE,
-) -> Cost:
-    """What so many calls come to; RequestError where the table of prices was spoilt.
-
-    A model without a price is reckoned at the dearest on record, and its sentence says so.
+    A model without a price is reckoned at the dearest on record, and the words say so.
     """
-    prices = read_prices(table)
-    tokens_in = num_calls * (RULES_TOKENS + prompt_tokens + 2 * response_tokens)
+    date, prices = read_prices(table)
+    tokens_in = num_calls * (RULES_TOKENS + PROMPT_TOKENS + 2 * response_tokens)
     tokens_out = num_calls * (VERDICT_TOKENS + THINKING_TOKENS)
-    dearest = max(prices.models, key=lambda name: prices.models[name].output)
-    is_known = model in prices.models
-    price = prices.models[model if is_known else dearest]
-    dollars = (tokens_in * price.input + tokens_out * price.output) / 1e6
-    known = f", {_money(dollars)} at the prices of {prices.date}"
-    unknown = f"; no price is on record for {model}: at {dearest}'s of {prices.date} {_money(dollars)}"
-    tokens = tokens_in + tokens_out
-    sentence = (
-        f"{num_calls:,} judge call{'' if num_calls == 1 else 's'}, about {_rounded(tokens):,} tokens"
-        f"{known if is_known else unknown} ({THINKING_TOKENS} tokens of thinking a call are allowed for)"
+    dearest = max(prices, key=lambda name: prices[name].output)
+    price = prices.get(model, prices[dearest])
+    dollars = _money((tokens_in * price.input + tokens_out * price.output) / 1e6)
+    known = f", {dollars} at the prices of {date}"
+    unknown = f"; no price is on record for {model}: at {dearest}'s of {date} {dollars}"
+    return (
+        f"{num_calls:,} judge call{'' if num_calls == 1 else 's'}, about {_rounded(tokens_in + tokens_out):,} tokens"
+        f"{known if model in prices else unknown} ({THINKING_TOKENS} tokens of thinking a call are allowed for)"
     )
-    return Cost(num_calls, tokens, dollars if is_known else None, sentence)
 
 
-def read_prices(table: Path = TABLE) -> Prices:
-    """The table; RequestError where it cannot be used."""
+def read_prices(table: Path) -> tuple[str, dict[str, Price]]:
+    """The table's date and its models; RequestError where it cannot be used."""
     try:
         content = json.loads(table.read_text(encoding="utf-8"))
         models = {
@@ -78,7 +53,7 @@ def read_prices(table: Path = TABLE) -> Prices:
         }
         if not models:
             raise ValueError("no price")
-        return Prices(str(content["date"]), models)
+        return str(content["date"]), models
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise RequestError(
             f"{table} cannot be used as a table of prices. It needs a date and, for each model, the dollars for a "

@@ -5,7 +5,6 @@ Knows nothing of who answers them.
 
 import contextlib
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,11 @@ from typing import Any, Self
 
 from core.errors import RequestError
 from core.messages import Conversation, Role, as_dicts, ask, from_dicts
+from core.normalise import SURROGATE
 
 MAX_FILE_BYTES = 8 * 2**20
 MAX_PROMPT_CHARACTERS = 100_000
 FORM = 'a JSON list of {"id": ..., "category": ..., "prompt": ...}'
-HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -106,5 +105,5 @@ def _check(prompt: Prompt, seen: set[str]) -> None:
     turns = [message.content for message in prompt.messages]
     if max(map(len, (prompt.prompt, *turns))) > MAX_PROMPT_CHARACTERS:
         raise RequestError(f"The prompt {shown} is longer than {MAX_PROMPT_CHARACTERS:,} characters. Shorten it.")
-    if HALF_CHARACTER.search("".join((prompt.id, prompt.category, prompt.prompt, *turns))):
+    if SURROGATE.search("".join((prompt.id, prompt.category, prompt.prompt, *turns))):
         raise RequestError(f"The prompt {shown} holds half of a character (a lone surrogate). Save it as UTF-8 again.")

@@ -66,7 +66,7 @@ def promise(num_prompts: int, samples: int, num_placebos: int, judge_model: str,
             "comes once more has such a pair, and nothing says which."
         )
     if judge_model:
-        said += f" {cost(judge_model, 2 * (num_prompts * samples + num_placebos), response_tokens).sentence}."
+        said += f" {cost(judge_model, 2 * (num_prompts * samples + num_placebos), response_tokens)}."
     return said
 
 

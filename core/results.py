@@ -117,6 +117,7 @@ def assess(standing: Standing) -> Results:
     judge = _arm(standing, Decider.JUDGE) if plan.judge_model else None
     # Draws of one prompt are not independent of each other: the tests take one.
     pairs = [standing.pair(item.id) for item in answered if item.sample == 0]
+    both = [(standing.human_outcome(item.id), standing.judge_result(item.id).outcome) for item in real]
     twins = [standing.pair(item.id) for item in standing.placebos() if standing.is_answered(item.id)]
     return Results(
         plan=plan,
@@ -126,7 +127,7 @@ def assess(standing: Standing) -> Results:
         human=human,
         judge=judge,
         scores=_scores(standing, answered) if judge else None,
-        agreement=_agreement(standing) if human and judge else None,
+        agreement=agreement(both) if human and judge else None,
         share_a=_share_a(standing),
         diagnostics=diagnose(pairs, twins, standing.drift),
         rows=tuple(_row(standing, item) for item in real),
@@ -175,9 +176,7 @@ def _missing(standing: Standing, by: Decider) -> dict[str, int]:
     if by is Decider.HUMAN:
         voted = sum(item.id in standing.votes for item in lacking)
         return {"skipped": voted, "not_voted": len(lacking) - voted}
-    results = [standing.judge_result(item.id) for item in lacking]
-    reasons = [(r.order_1.partition(":")[2] or r.order_2.partition(":")[2]) for r in results]
-    return dict(Counter(reasons))
+    return dict(Counter(reason for item in lacking for reason in standing.judge_result(item.id).reasons[:1]))
 
 
 def _leaning(standing: Standing, by: Decider) -> tuple[int, int]:
@@ -209,11 +208,6 @@ def _differences(results: Sequence[tuple[str, JudgeOutcome]], name: str) -> list
         if scores:
             found.setdefault(prompt_id, []).append(scores[TUNED][name] - scores[BASE][name])
     return [sum(values) / len(values) for values in found.values()]
-
-
-def _agreement(standing: Standing) -> Agreement:
-    items = standing.real_items()
-    return agreement([(standing.human_outcome(item.id), standing.judge_result(item.id).outcome) for item in items])
 
 
 def _share_a(standing: Standing) -> Interval:

@@ -12,27 +12,24 @@ from core.prices import cost
 
 
 def test_a_price_on_record_is_named_with_its_date() -> None:
-    found = cost("gemini-3-flash", 60)
-    assert found.sentence == (
+    assert cost("gemini-3-flash", 60) == (
         "60 judge calls, about 130,000 tokens, about $0.19 at the prices of 2026-11-23 "
         "(500 tokens of thinking a call are allowed for)"
     )
-    assert (found.num_calls, found.tokens) == (60, 60 * (700 + 60 + 500 + 350 + 500))
-    assert found.dollars == pytest.approx(60 * (1260 * 0.5 + 850 * 3) / 1e6)
+    # 700 + 60 + 500 tokens a call at half a dollar a million, and 350 + 500 at three.
+    assert "about 210,000,000 tokens, about $318.00 at" in cost("gemini-3-flash", 100_000)
 
 
 def test_where_no_price_is_on_record_it_says_so_and_reckons_at_the_dearest() -> None:
-    found = cost(DEFAULT_MODEL, 60)
-    assert found.dollars is None
-    assert found.sentence == (
+    assert cost(DEFAULT_MODEL, 60) == (
         "60 judge calls, about 130,000 tokens; no price is on record for gemini-3.8-flash: at gemini-3.5-flash's of "
         "2026-11-23 about $0.57 (500 tokens of thinking a call are allowed for)"
     )
 
 
 def test_longer_responses_cost_more_and_few_calls_next_to_nothing() -> None:
-    assert cost("gemini-3-flash", 10, response_tokens=500).tokens - cost("gemini-3-flash", 10).tokens == 5000
-    assert cost("gemini-3.1-flash-lite", 1).sentence == (
+    assert "about 2,600,000 tokens" in cost("gemini-3-flash", 1000, response_tokens=500)
+    assert cost("gemini-3.1-flash-lite", 1) == (
         "1 judge call, about 2,100 tokens, under $0.01 at the prices of 2026-11-23 "
         "(500 tokens of thinking a call are allowed for)"
     )
@@ -43,7 +40,7 @@ def test_the_table_is_anyones_to_correct(tmp_path: Path) -> None:
     content = json.loads(prices.TABLE.read_text()) | {"date": "2027-01-02"}
     content["per_million_tokens"] = {DEFAULT_MODEL: {"input": 1, "output": 1}}
     table.write_text(json.dumps(content))
-    assert cost(DEFAULT_MODEL, 100, table=table).sentence == (
+    assert cost(DEFAULT_MODEL, 100, table=table) == (
         "100 judge calls, about 210,000 tokens, about $0.21 at the prices of 2027-01-02 "
         "(500 tokens of thinking a call are allowed for)"
     )

@@ -5,11 +5,12 @@ Parses what was chosen and hands it to the worker; knows nothing of votes or res
 
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
 from core import runs
+from core.client import EngineClient
 from core.compare import Comparison
 from core.errors import BusyError, PlaygroundError, RequestError
 from core.judge import DEFAULT_MODEL, Judge, load_judge
@@ -29,16 +30,13 @@ from core.ui.compare_worker import ComparisonWorker
 from core.ui.parts import Part
 from core.ui.views import as_text
 
-if TYPE_CHECKING:
-    from core.client import EngineClient
-
 KEY = "GEMINI_API_KEY"
 # Seeds are drawn small, so that they can be read out and typed again.
 SEEDS = 1_000_000
 
 
 class CompareSetup:
-    def __init__(self, client: "EngineClient", worker: ComparisonWorker) -> None:
+    def __init__(self, client: EngineClient, worker: ComparisonWorker) -> None:
         self.client = client
         self.worker = worker
         self.picker = PromptPicker()
@@ -92,9 +90,6 @@ class CompareSetup:
             gr.Markdown("On pairs held out of training. Shown beside the comparison; it decides nothing.",
                         elem_classes="caption")  # fmt: skip
 
-    def wire(self) -> None:
-        self.picker.wire(self.adapter)
-
     def values(
         self, adapters: Sequence[str], adapter: str | None, mode: str, prompts: Sequence[Prompt], is_unfinished: bool,
         drawn: Mapping[str, float],
@@ -139,7 +134,7 @@ class CompareSetup:
         reason = why_not_ready(self.client.state())
         if reason:
             raise BusyError(f"{reason}. Wait until the header says that it is ready, then start again.")
-        prompts, decoding = views.prompts_of(table, known), Decoding.of(**_of(DECODING, drawn))
+        prompts, decoding = views.prompts_of(table, known), _decoding(drawn)
         samples, num_placebos = _drawn(drawn, len(prompts))
         chosen = Mode(mode)
         judge = load_judge() if chosen.is_judged else None
@@ -180,8 +175,8 @@ def _start_update(value: tuple[str, bool]) -> Any:
     return gr.update(value=reason or label, variant=variant, interactive=not reason)
 
 
-def _of(table: Mapping[str, object], drawn: Mapping[str, float]) -> dict[str, Any]:
-    return {name: value for name, value in drawn.items() if name in table}
+def _decoding(drawn: Mapping[str, Any]) -> Decoding:
+    return Decoding.of(**{name: value for name, value in drawn.items() if name in DECODING})
 
 
 def _drawn(drawn: Mapping[str, float], num_prompts: int) -> tuple[int, int]:

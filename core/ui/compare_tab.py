@@ -119,7 +119,7 @@ class CompareTab:
         turned = [slider.release for slider in setup.sampling.values()]
         gr.on([app.tabs.change, self.is_open.change, *chosen, *turned], **look_again)
         self.timer.tick(**(look_again | TICK))
-        setup.wire()
+        setup.picker.wire(setup.adapter)
         self.results.wire()
         self.trying.wire(app)
         started = setup.start_button.click(

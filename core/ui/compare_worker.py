@@ -10,17 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from core.client import Response, Turn
+from core.client import EngineClient, Response, Turn
 from core.compare import Comparison, list_comparisons
 from core.errors import BusyError, Cancelled, PlaygroundError, RequestError
 from core.judge import Judge
 from core.messages import Conversation
 from core.settings import Decoding
-
-if TYPE_CHECKING:
-    from core.client import EngineClient
 
 # Before a tenth is done, a guess of the rest is worth nothing.
 GUESS_FROM_SHARE = 0.1
@@ -43,16 +39,10 @@ class Progress:
 class ComparisonWorker:
     """Runs one comparison at a time. `record` turns an unforeseen error into the sentence to show for it."""
 
-    def __init__(
-        self,
-        client: "EngineClient",
-        record: Callable[[Exception], str] = str,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, client: EngineClient, record: Callable[[Exception], str]) -> None:
         self.client = client
         self.failure = ""
         self._record = record
-        self._clock = clock
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -147,13 +137,13 @@ class ComparisonWorker:
     def _advance(self, phase: str, done: int, total: int) -> None:
         share = done / total if total else 1.0
         if phase != self._progress.phase or self._began_s == 0.0 or share < self._began_share:
-            self._began_s, self._began_share = self._clock(), share
+            self._began_s, self._began_share = time.monotonic(), share
         self._move(phase, done, total, share)
 
     def _move(self, phase: str, done: int, total: int, share: float) -> None:
         gone = share - self._began_share
         is_guessable = gone >= GUESS_FROM_SHARE and share < 1.0
-        eta_s = (self._clock() - self._began_s) / gone * (1.0 - share) if is_guessable else None
+        eta_s = (time.monotonic() - self._began_s) / gone * (1.0 - share) if is_guessable else None
         self._progress = Progress(phase, done, total, share, eta_s)
 
 

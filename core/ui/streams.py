@@ -6,20 +6,15 @@ leaves "Error" written over what was said so far.
 """
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Protocol
 
-from core.client import Chunk, Response, Turn
+from core.client import Chunk, EngineClient, Response, Turn
 from core.settings import Decoding
 
 # Faster than this nobody reads, and every update costs the browser a layout.
 PAINT_EVERY_S = 0.06
-
-
-class CanStream(Protocol):
-    def stream(self, turns: Sequence[Turn], decoding: Decoding) -> Generator[Chunk, None, None]: ...
 
 
 @dataclass(frozen=True)
@@ -47,7 +42,7 @@ class _Live:
 
 
 class Streams:
-    def __init__(self, client: CanStream, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, client: EngineClient, clock: Callable[[], float] = time.monotonic) -> None:
         self.client = client
         self._clock = clock
         self._live: dict[str, _Live] = {}

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from core.compare import Card, Comparison
+from core.compare import Comparison
 from core.errors import RequestError
 from core.ui import compare_views as views
 from core.ui import keys
@@ -67,8 +67,8 @@ class VotePanel:
             return [False, ("Prompt", ""), "", "", "", False, ""]
         card, counts = scene.card, scene.counts
         return [
-            True, (_label(card, counts.total), card.prompt), card.response_a, card.response_b,
-            f"{scene.name} {card.item_id}",
+            True, (f"Pair {card.number} of {counts.total} · {card.category}", card.prompt),
+            card.response_a, card.response_b, f"{scene.name} {card.item_id}",
             scene.can_undo, views.voted_sentence(counts.voted, counts.total, scene.plan.commitment),
         ]  # fmt: skip
 
@@ -92,7 +92,3 @@ class VotePanel:
         if comparison is None or comparison.path.stem != name:
             raise RequestError("The pair on this page belongs to another comparison. Look again, then vote.")
         return comparison, item_id
-
-
-def _label(card: Card, total: int) -> str:
-    return f"Pair {card.number} of {total} · {card.category}"
