@@ -47,11 +47,7 @@ def push(adapter: str, to: str, is_merged: bool = False, is_public: bool = False
 
     RequestError where it cannot be asked for; PlaygroundError with the reason where the Hub does not take it.
     """
-    if not HUB_NAME.fullmatch(to):
-        raise RequestError(NO_NAME.format(to[:60]))
-    token = api_key("HUGGINGFACE_TOKEN")
-    if not token:
-        raise RequestError(NO_TOKEN)
+    token = check(to)
     files = merged_files(adapter) if is_merged else adapter_files(adapter)
     from httpx2 import HTTPError
     from huggingface_hub import CommitOperationAdd, HfApi
@@ -67,6 +63,16 @@ def push(adapter: str, to: str, is_merged: bool = False, is_public: bool = False
     except (HTTPError, OSError) as error:
         raise PlaygroundError(_sentence(error, to)) from error
     return f"{api.endpoint}/{to}"
+
+
+def check(to: str) -> str:
+    """The token to push with; RequestError where there is none, or where nothing can be called `to`."""
+    if not HUB_NAME.fullmatch(to):
+        raise RequestError(NO_NAME.format(to[:60]))
+    token = api_key("HUGGINGFACE_TOKEN")
+    if not token:
+        raise RequestError(NO_TOKEN)
+    return token
 
 
 def adapter_files(adapter: str) -> dict[str, str | bytes]:

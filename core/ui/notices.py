@@ -94,7 +94,7 @@ class CheckedBlocks(gr.Blocks):
         except Exception as error:  # the edge of an event: whatever Gradio raises over what it was sent
             raise _unreadable() from error
         # A dropdown that takes what was typed takes a list or a table too.
-        if any(isinstance(f, gr.Dropdown) and not isinstance(v, str | None)
+        if any(isinstance(f, gr.Dropdown) and not isinstance(v, list | None if f.multiselect else str | None)
                for f, v in zip(block_fn.inputs, values, strict=True)):  # fmt: skip
             raise _unreadable()
         return values

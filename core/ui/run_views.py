@@ -1,11 +1,10 @@
-"""A run in words, rows and numbers: how it goes, what came of it, what ran before.
+"""A run in words, rows and numbers: how it goes, what came of it.
 
 Pure: no gradio, no disk, no clock. Markdown in, Markdown out; whatever was typed or read goes through
 `as_text`.
 """
 
-import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -212,37 +211,3 @@ def cost_words(result: Mapping[str, Any]) -> str:
 
 def is_resumable(run: Run | None) -> bool:
     return run is not None and run.status in RESUMABLE
-
-
-# --- history ------------------------------------------------------------------------------------------
-
-HISTORY = ("Run", "Status", "Method", "Data", "Base", "Steps", "Held-out accuracy", "One next step", "Started")
-
-
-def history_rows(runs: Sequence[Run]) -> list[list[str]]:
-    return [_history_row(run) for run in runs]
-
-
-def _history_row(run: Run) -> list[str]:
-    return [
-        run.name, run.status.value, METHOD_NAMES.get(run.method, run.method), data_name(run.dataset), run.base,
-        f"{run.step} of {run.steps}" if run.steps else "", _accuracy_cell(run.result), _trait_cell(run.result),
-        when(run.created_at),
-    ]  # fmt: skip
-
-
-def _accuracy_cell(result: Mapping[str, Any]) -> str:
-    base, tuned = result.get("preference_accuracy_base"), result.get("preference_accuracy_tuned")
-    return "" if base is None or tuned is None else f"{base:.2f} → {tuned:.2f} (n={result.get('held_out')})"
-
-
-def _trait_cell(result: Mapping[str, Any]) -> str:
-    trait = result.get("trait") or {}
-    return "" if trait.get("skipped", True) else f"{trait['base']} → {trait['tuned']} of {trait['n']}"
-
-
-def when(iso: str) -> str:
-    try:
-        return datetime.datetime.fromisoformat(iso).strftime("%d %b %H:%M")
-    except ValueError:
-        return ""

@@ -147,7 +147,7 @@ def test_only_what_changed_is_sent_again(page, form):
     runs.write(run, step=2)
     sent = [part.component.elem_id for part, update in zip(page.parts, page.view(seen, "")[1:], strict=True)
             if not is_skip(update)]  # fmt: skip
-    assert set(sent) == {"chip", "announced", "run-line", "run-bar", "history"}
+    assert set(sent) == {"chip", "announced", "run-line", "run-bar"}
 
 
 def test_the_page_looks_often_only_while_something_moves(page, client, form):
