@@ -38,7 +38,7 @@ from core.preferences import PreferenceData
 from core.run_progress import Control, Reporter
 from core.run_request import DATA_FILE
 from core.runs import Phase, Run, RunStatus
-from core.settings import PINNED_MAX_NEW_TOKENS, Method, Settings, parse_method, size_of
+from core.settings import PINNED_MAX_NEW_TOKENS, Method, Settings, checked_pinned, parse_method, size_of
 from core.token_rows import TokenPair, facts, tokenise
 from core.watch import Watch, look_steps
 
@@ -183,7 +183,7 @@ def read_work(resident: ResidentModel, folder: Path) -> _Work:
     from_adapter = str(config.get("from_adapter") or "")
     if from_adapter:
         resident.attach(from_adapter)
-    pinned = run_request.checked_pinned(config.get("pinned"))
+    pinned = checked_pinned(config.get("pinned"))
     return _Work(method, settings, data, from_adapter, bool(config.get("is_trait_counted")), pinned, config)
 
 
