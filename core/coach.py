@@ -1,54 +1,138 @@
 """What a run's rows say to somebody who has never trained one: what was seen, what it means, what to do.
 
-Pure rules over what the run has written; knows nothing of torch, files or the page.
+The rules in one table, each with its words and its source. Knows nothing of torch, files or the page. How often they
+are right on recorded runs is what tests/bench/coach_table.py prints.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from core import paths, runs, timeline
-from core.timeline import Timeline
+from core import coach_rules as rules
+from core.evidence import Card, Evidence, evidence_of
+
+__all__ = ["RULES", "Card", "Evidence", "Rule", "advise", "evidence_of"]
+
+DPO_PAPER = "Rafailov et al., 'Direct Preference Optimization' (2023)"
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """A run as far as it has come. `rows` are its metrics in TRL's names, `facts` what is known of its data, `result`
-    its held-out figures once they are there; `steps` is how many there will be."""
+class Rule:
+    """`see` tells in a sentence what it saw, and is empty where it saw nothing; `change` is for the next run."""
 
-    method: str
-    steps: int
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    rows: Sequence[Mapping[str, Any]] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    timeline: Timeline = Timeline()
-    result: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Card:
-    """One piece of advice. `change` holds the settings that its button sets for the next run (`method` may be among
-    them), and is empty where there is nothing to set. `source` says where the rule comes from."""
-
-    rule: str
+    name: str
     title: str
-    seen: str
+    see: Callable[[Evidence], str]
     means: str
     do: str
-    change: Mapping[str, Any] = field(default_factory=dict)
-    source: str = ""
+    change: Callable[[Evidence], dict[str, Any]]
+    source: str
 
-
-def evidence_of(name: str) -> Evidence:
-    """The run of that name, as it stands on disk."""
-    run = runs.read_run(name)
-    config = paths.run_dir(name) / "run.yaml"
-    settings = runs.read_config(config).get("settings") if config.is_file() else None
-    return Evidence(
-        run.method, run.steps, settings or {}, runs.read_metrics(name), run.facts, timeline.read(name), run.result
-    )
+    def card(self, evidence: Evidence) -> Card | None:
+        seen = self.see(evidence)
+        if not seen:
+            return None
+        return Card(self.name, self.title, seen, self.means, self.do, self.change(evidence), self.source)
 
 
 def advise(evidence: Evidence) -> list[Card]:
     """The cards for a run as it stands, the gravest first; none for a healthy run."""
-    return []
+    return [card for rule in RULES if (card := rule.card(evidence))]
+
+
+# The gravest first: a page shows the first few alone.
+RULES = (
+    Rule(
+        "nothing_moves",
+        "Nothing moves",
+        rules.nothing_moves,
+        "The adapter is still next to nothing, so the policy is base.",
+        "Raise the learning rate: an adapter wants about ten times what a whole model does.",
+        rules.usual_rate,
+        "TRL documentation, DPO trainer and 'LoRA Without Regret'; Schulman et al. (2025)",
+    ),
+    Rule(
+        "too_sure",
+        "Too sure, too soon",
+        rules.too_sure,
+        "It knows its own pairs by heart and has little left to learn from them. On other pairs that is no help, and "
+        "every further step wears off what base could do.",
+        "Go through the data once, at a lower learning rate, or train on more pairs.",
+        rules.one_pass,
+        "Azar et al., 'A General Theoretical Paradigm to Understand Learning from Human Preferences' (2023): nothing "
+        "holds DPO back where each pair has one answer alone; Tunstall et al., 'Zephyr' (2023): it overfits quickly",
+    ),
+    Rule(
+        "both_fall",
+        "Both replies become less likely",
+        rules.both_fall,
+        "The loss asks only that the chosen reply stays ahead of the rejected one. Here both sink, and what the model "
+        "says instead can be neither of them.",
+        "Add the SFT term, which holds the chosen reply up. Where it is on already, lower the learning rate.",
+        rules.sft_term_or_lower_rate,
+        "Razin et al., 'Unintentional Unalignment: Likelihood Displacement in Direct Preference Optimization' (2024); "
+        "Pal et al., 'Smaug' (2024); the SFT term: Pang et al., 'Iterative Reasoning Preference Optimization' (2024)",
+    ),
+    Rule(
+        "margin_in_noise",
+        "The margin is noise so far",
+        rules.margin_in_noise,
+        "The run does not prefer the chosen replies yet: chance alone would give such a margin.",
+        "Read some of the pairs: would you have chosen the same reply? If so, raise the learning rate, or give it "
+        "more pairs or one more pass.",
+        rules.higher_rate,
+        f"{DPO_PAPER}: the margin is what the loss widens; TRL documentation, logged metrics",
+    ),
+    Rule(
+        "learns_form",
+        "It learns the form, not the preference",
+        rules.learns_form,
+        "Both replies become likelier almost alike. What is learnt is what they share, such as topic and tone, and "
+        "not what sets them apart.",
+        "Run SFT first: it learns the form, and DPO after it the difference. If the margin stays small all the same, "
+        "raise the learning rate.",
+        rules.sft_first,
+        "Hong et al., 'ORPO' (2024): SFT on the chosen replies makes rejected ones likelier as well; "
+        f"{DPO_PAPER}: SFT comes first",
+    ),
+    Rule(
+        "gradient_spikes",
+        "The gradient jumps",
+        rules.gradient_spikes,
+        "Single batches throw the adapter about. Such a step is cut to a bearable length, but its direction is that "
+        "of one batch.",
+        "Lower the learning rate and let it rise slowly, or put more pairs into a step.",
+        rules.steadier,
+        "Pascanu et al., 'On the Difficulty of Training Recurrent Neural Networks' (2013), on clipping gradients",
+    ),
+    Rule(
+        "ranks_not_speaks",
+        "It ranks but does not speak",
+        rules.ranks_not_speaks,
+        "It tells the better reply where it sees both, and says by itself what base says. Reward accuracy does not "
+        "show what a model says.",
+        "Add the SFT term to the loss, or run SFT first.",
+        rules.sft_term_or_sft_first,
+        "Measured on the starter model. Chen et al., 'Preference Learning Algorithms Do Not Learn Preference "
+        f"Rankings' (2024): ranking and speaking come apart; {DPO_PAPER}: SFT comes first",
+    ),
+    Rule(
+        "replies_cut",
+        "Replies are cut off",
+        rules.replies_cut,
+        "What is behind the cut is never learnt, the end of a reply least of all.",
+        "Raise max length, as far as memory allows, or leave the long pairs out.",
+        rules.longer_length,
+        "TRL documentation, 'Reducing Memory Usage': where max length is too small, much is discarded",
+    ),
+    Rule(
+        "grows_long",
+        "It learns to be long",
+        rules.grows_long,
+        "Length is the easiest difference between these replies, so the model may be learning that alone.",
+        "Add pairs whose better reply is the shorter one, or use the loss that counts by token, sigmoid_norm.",
+        rules.by_token,
+        "Park et al., 'Disentangling Length from Quality in Direct Preference Optimization' (2024); by token: Lambert "
+        "et al., 'Tülu 3' (2024)",
+    ),
+)
