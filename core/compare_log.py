@@ -14,7 +14,6 @@ RULE = "-" * 78
 
 
 def write_log(standing: Standing) -> str:
-    """The whole log as it stands."""
     results = assess(standing) if standing.is_revealed else None
     parts = [_head(standing)]
     if results is None:

@@ -144,7 +144,6 @@ def _shown(order: int) -> tuple[str, str]:
 
 
 def ruling_keys(model: str, prompt: Prompt, base: str, tuned: str) -> dict[int, str]:
-    """The key of each order."""
     texts = {BASE: base, TUNED: tuned}
     return {order: ruling_key(model, prompt, *(texts[who] for who in _shown(order))) for order in FIRST_SHOWN}
 

@@ -37,7 +37,7 @@ class Ledger:
 
     def add(self, standing: Standing, kind: str, **record: Any) -> None:
         """A record with its time, onto the disk and into the standing; wants `alone` around it."""
-        self.journal.append({"kind": kind, **record, "at": now()})
+        self.journal.append({"kind": kind, **record, "at": datetime.now().astimezone().isoformat(timespec="seconds")})
         standing.apply(self.journal.read_new())
 
     def add_alone(self, kind: str, **record: Any) -> None:
@@ -72,7 +72,3 @@ class Ledger:
         # The journal holds everything: a log that cannot be written now is written with the next change.
         with contextlib.suppress(OSError):
             write_text(self.log_path, write_log(self.read()))
-
-
-def now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="seconds")

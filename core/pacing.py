@@ -70,6 +70,5 @@ class Pace:
 
 
 def stop_if(is_cancelled: Callable[[], bool]) -> None:
-    """Cancelled where asked to stop."""
     if is_cancelled():
         raise Cancelled("Judging was stopped. What is judged is kept.")

@@ -71,7 +71,6 @@ def promise(num_prompts: int, samples: int, num_placebos: int, judge_model: str,
 
 
 def trained_sentence(adapter: str, prompt_ids: Sequence[str]) -> str:
-    """That some of the prompts are no news to the adapter."""
     return (
         f"{_count(len(prompt_ids), 'prompt')} of these are in the data that {adapter} was trained on, so this says "
         f"little of prompts that it has never seen: {', '.join(prompt_ids[:8])}."
@@ -147,8 +146,7 @@ def did_nothing(results: Results) -> list[str]:
 
 def _inside_noise(arm: Arm) -> list[str]:
     floor, real = arm.floor, arm.real
-    shares = real.decided.share, floor.decided.share
-    if floor.n < FEW_PLACEBOS or shares[0] is None or shares[1] is None or shares[0] > shares[1]:
+    if floor.n < FEW_PLACEBOS or not real.n or real.decided_k / real.n > floor.decided_k / floor.n:
         return []
     return [
         f"{_name(arm)} preferred one response in {real.decided_k} of {real.n} pairs of base and tuned, "
@@ -227,15 +225,10 @@ def _categories(arm: Arm) -> list[str]:
 
 
 def _agreed(results: Results) -> list[str]:
-    found: Agreement | None = results.agreement
-    if found is None or not found.n:
+    if results.agreement is None or not results.agreement.n:
         return []
-    lines = [_agreement_sentence(found)]
-    if results.share_a.share is not None:
-        lines.append(
-            f"Of your decided votes {_share(results.share_a)} went to A; one half is what nothing would pull to."
-        )
-    return lines
+    pull = f"Of your decided votes {_share(results.share_a)} went to A; one half is what nothing would pull to."
+    return [_agreement_sentence(results.agreement), *([pull] if results.share_a.share is not None else [])]
 
 
 def _agreement_sentence(found: Agreement) -> str:

@@ -110,7 +110,6 @@ class Results:
 
 
 def assess(standing: Standing) -> Results:
-    """Every figure of a revealed comparison."""
     plan, real = standing.started, standing.real_items()
     answered = [item for item in real if standing.is_answered(item.id)]
     human = None if plan.is_judge_only else _arm(standing, Decider.HUMAN)

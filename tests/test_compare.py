@@ -495,13 +495,6 @@ class TestJudging:
             assert len(server.asked) == 1
         assert results(comparison).decisive_tally.wins == 3
 
-    def test_the_same_response_twice_costs_no_call(self) -> None:
-        comparison = judged_alone(2)
-        with FakeGemini() as server:
-            comparison.run(FakeEngine(is_same=True), judge_at(server))
-            assert server.asked == []
-        assert results(comparison).decisive_tally.ties == 2
-
     def test_a_refused_key_costs_one_call_and_stops_the_judge_and_not_the_person(self) -> None:
         comparison = begin(3, MODEL)
         with FakeGemini(default=lambda asked: bad_key()) as server:

@@ -14,7 +14,7 @@ from core import runs
 from core.errors import RequestError
 from core.settings import Decoding
 from core.ui import chat_views as views
-from core.ui import sampling
+from core.ui import fields
 from core.ui.chat_views import BASE, Shown, Talks
 from core.ui.notices import shows_errors
 from core.ui.parts import IDLE_S, LOOK, QUIET, TICK, Part, changes, components
@@ -54,7 +54,7 @@ class ChatTab:
                     placeholder="Who the model is to be, and how it is to answer. Empty for none.",
                 )  # fmt: skip
             with gr.Accordion("Sampling", open=False, elem_id="chat-sampling"):
-                self.sampling = sampling.sliders("chat")
+                self.sampling = fields.sliders("chat")
         self.parts = [
             Part(self.adapter, lambda value: gr.update(choices=list(value[0]), value=value[1])),
             Part(self.tuned_pane, lambda value: gr.update(label=value)),

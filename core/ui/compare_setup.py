@@ -22,7 +22,7 @@ from core.report import promise
 from core.settings import COMPARISON, DECODING, Decoding
 from core.standing import Decider
 from core.ui import compare_views as views
-from core.ui import sampling
+from core.ui import fields
 from core.ui.chat_views import why_not_ready
 from core.ui.compare_prompts import PromptPicker
 from core.ui.compare_views import MODES, Mode
@@ -77,7 +77,7 @@ class CompareSetup:
                 value=Mode.HUMAN.value, label="Who decides", show_label=False, elem_id="compare-mode",
             )  # fmt: skip
             with gr.Accordion("Sampling", open=False, elem_id="compare-sampling"):
-                self.sampling = sampling.sliders("compare", DECODING | COMPARISON)
+                self.sampling = fields.sliders("compare", DECODING | COMPARISON)
 
     def _build_plan(self) -> None:
         with gr.Column(elem_classes="card"):
@@ -156,17 +156,14 @@ class CompareSetup:
         plan, counts = comparison.plan, comparison.counts()
         if counts.answered < counts.total:
             comparison.check_unchanged()
-            self._check_base(plan.base_model)
+            base = self.client.state().base
+            if base != plan.base_model:
+                raise RequestError(
+                    f"This comparison was begun on {plan.base_model}, and {base or 'no model'} is loaded now. "
+                    f"Choose {plan.base_model} in the header, then go on."
+                )
         judge = _judge_of(plan.judge_model, plan.primary is Decider.JUDGE)
         self.worker.start(lambda: comparison, judge)
-
-    def _check_base(self, begun_on: str) -> None:
-        base = self.client.state().base
-        if base != begun_on:
-            raise RequestError(
-                f"This comparison was begun on {begun_on}, and {base or 'no model'} is loaded now. "
-                f"Choose {begun_on} in the header, then go on."
-            )
 
 
 def _start_update(value: tuple[str, bool]) -> Any:

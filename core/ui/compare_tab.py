@@ -193,7 +193,6 @@ class CompareTab:
     def start(
         self, adapter: str | None, mode: str, table: list[list[object]], known: Sequence[Prompt], **drawn: float
     ) -> Any:
-        """Begin, and lead to it."""
         self.setup.start(adapter, mode, table, known, **drawn)
         return gr.Tabs(selected=CURRENT)
 
@@ -224,7 +223,6 @@ class CompareTab:
 
     @shows_errors
     def retry(self, reason: str) -> None:
-        """Ask again what failed for this reason."""
         comparison = self.worker.current()
         if comparison is None or self.worker.is_running:
             raise RequestError("There is nothing to ask again just now.")

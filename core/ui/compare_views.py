@@ -160,7 +160,6 @@ def title(scene: Scene) -> str:
 
 
 def bar(share: float) -> str:
-    """A bar of how far it is."""
     percent = round(100 * min(1.0, max(0.0, share)))
     return (
         f'<div class="progress" role="progressbar" aria-label="How far the comparison is" aria-valuenow="{percent}" '
@@ -244,13 +243,11 @@ def judge_words(row: Row) -> str:
 
 
 def tokens(contender: str, row: Row, cut: Set[tuple[str, str]]) -> str:
-    """How long a response is, and whether it was cut."""
     number = row.tuned_tokens if contender == TUNED else row.base_tokens
     return "–" if number is None else f"{number}{' cut' if (row.prompt_id, contender) in cut else ''}"
 
 
 def pair_label(contender: str, row: Row, cut: Set[tuple[str, str]]) -> str:
-    """Who it is, where it sat, and how long it is."""
     side = row.tuned_side if contender == TUNED else {"A": "B", "B": "A"}[row.tuned_side]
     is_cut = ", cut by the length limit" if (row.prompt_id, contender) in cut else ""
     return f"{contender} · sat on {side} · {tokens(contender, row, frozenset())} tokens{is_cut}"

@@ -7,7 +7,7 @@ import gradio as gr
 from gradio.components import Component
 
 from core.presets import Seat
-from core.settings import BASE_LOSSES, TRAINING, Setting, base_loss, used_by
+from core.settings import BASE_LOSSES, DECODING, TRAINING, Setting, base_loss, used_by
 from core.ui.plan_views import LOSS_NOTES, TERM_NOTE, shown_value
 from core.ui.train_form import TERM_FIELD, shown_settings
 
@@ -17,7 +17,7 @@ LEARNING_RATES = ("5e-6", "1e-5", "2e-5", "5e-5", "1e-4", "2e-4", "5e-4", "1e-3"
 
 # The event of each kind of field that says: this is what I want.
 SETTLED = {
-    gr.Slider: ("release",), gr.Number: ("input",), gr.Dropdown: ("input",), gr.Checkbox: ("input",),
+    gr.Slider: ("input", "release"), gr.Number: ("input",), gr.Dropdown: ("input",), gr.Checkbox: ("input",),
     gr.Radio: ("input",), gr.Textbox: ("submit", "blur"), gr.File: ("upload", "clear"),
 }  # fmt: skip
 
@@ -45,8 +45,7 @@ def _loss_fields(setting: Setting, loss: str, is_visible: bool) -> dict[str, Com
 
 
 def _field(setting: Setting, value: Any, is_visible: bool) -> Component:
-    label = f"{setting.label} ({setting.unit})" if setting.unit else setting.label
-    common: dict[str, Any] = {"label": label, "info": setting.help, "value": value, "visible": is_visible,
+    common: dict[str, Any] = {"label": _label(setting), "info": setting.help, "value": value, "visible": is_visible,
                               "elem_id": f"setting-{setting.name}", "interactive": True}  # fmt: skip
     if setting.choices:
         return gr.Dropdown(choices=list(setting.choices), **common)
@@ -58,6 +57,19 @@ def _field(setting: Setting, value: Any, is_visible: bool) -> Component:
     if (setting.high - setting.low) / setting.step <= MAX_SLIDER_POSITIONS:
         return gr.Slider(setting.low, setting.high, step=setting.step, **common)
     return gr.Number(**common)
+
+
+def sliders(place: str, table: Mapping[str, Setting] = DECODING) -> dict[str, gr.Slider]:
+    """A slider for each setting of how responses are drawn, by its name; `place` tells those of several tabs apart."""
+    return {
+        name: gr.Slider(s.low, s.high, value=s.default, step=s.step, label=_label(s), info=s.help,
+                        elem_id=f"{place}-{name}")
+        for name, s in table.items()
+    }  # fmt: skip
+
+
+def _label(setting: Setting) -> str:
+    return f"{setting.label} ({setting.unit})" if setting.unit else setting.label
 
 
 def updates(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Shows a comparison's `Results` in the report's words; computes none of it.
 
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,11 @@ class ResultsPanel:
 
     def _build_files(self) -> None:
         with gr.Row(elem_classes="actions"):
-            self.csv = gr.DownloadButton("Download CSV", elem_id="result-csv", variant="primary", size="md")
-            self.log = gr.DownloadButton("Log", elem_id="result-log", size="md")
-            self.journal = gr.DownloadButton("Journal", elem_id="result-journal", size="md")
+            self.files = {
+                ".csv": gr.DownloadButton("Download CSV", elem_id="result-csv", variant="primary", size="md"),
+                ".log": gr.DownloadButton("Log", elem_id="result-log", size="md"),
+                ".jsonl": gr.DownloadButton("Journal", elem_id="result-journal", size="md"),
+            }
             self.exports = {
                 by: (gr.Button(words, elem_id=f"export-{by}", size="md"), gr.State(by.value))
                 for by, words in EXPORTS.items()
@@ -94,22 +97,13 @@ class ResultsPanel:
             )  # fmt: skip
 
     def _parts(self) -> list[Part]:
-        def as_is(value: Any) -> Any:
-            return value
-
-        def html(value: str) -> Any:
-            return gr.update(value=value, visible=bool(value))
-
+        as_they_are = (self.bars, self.intervals, self.scatter, self.sections, self.table, self.sealed)
         return [
             Part(self.panel, lambda value: gr.update(visible=value)),
-            Part(self.headline, as_is),
-            Part(self.nothing, html),
-            *(Part(picture, as_is) for picture in (self.bars, self.intervals, self.scatter, self.sections)),
-            Part(self.table, as_is),
-            Part(self.sealed, as_is),
-            Part(self.csv, self._csv_update),
-            Part(self.log, lambda value: self._copy_update(value, ".log")),
-            Part(self.journal, lambda value: self._copy_update(value, ".jsonl")),
+            Part(self.headline, lambda value: value),
+            Part(self.nothing, lambda value: gr.update(value=value, visible=bool(value))),
+            *(Part(shown, lambda value: value) for shown in as_they_are),
+            *(Part(button, partial(self._file, ending)) for ending, button in self.files.items()),
             *(Part(button, lambda value: gr.update(visible=value)) for button, _ in self.exports.values()),
             # A new comparison closes the pair that was open, and what was said of its files.
             Part(self.pair, lambda value: gr.update(visible=False)),
@@ -123,7 +117,6 @@ class ResultsPanel:
             button.click(self.export, by, self.exported, **QUIET)
 
     def values(self, scene: Scene | None) -> list[Any]:
-        """What the parts show, in their order."""
         if scene is None or scene.results is None:
             return [False, "", "", "", "", "", "", [], "", None, None, None, False, False, "", ""]
         results = scene.results
@@ -167,20 +160,18 @@ class ResultsPanel:
         comparison = self.worker.current()
         return comparison.results() if comparison else None
 
-    def _csv_update(self, value: object) -> Any:
+    def _file(self, ending: str, value: object) -> Any:
+        """The file of this ending, in a folder that Gradio hands out from: models/ stays closed to it."""
         comparison, results = self.worker.current(), self._results()
         if value is None or comparison is None or results is None:
             return gr.update(value=None)
-        path = _own_folder() / comparison.path.with_suffix(".csv").name
-        write_csv(results.rows, path)
-        return gr.update(value=str(path))
-
-    def _copy_update(self, value: object, suffix: str) -> Any:
-        comparison = self.worker.current()
-        path = comparison.path.with_suffix(suffix) if comparison and self._results() else None
-        if value is None or path is None or not path.is_file():
-            return gr.update(value=None)
-        return gr.update(value=shutil.copy(path, _own_folder()))
+        path = comparison.path.with_suffix(ending)
+        copy = Path(tempfile.mkdtemp(prefix="playground-")) / path.name
+        if ending == ".csv":
+            write_csv(results.rows, copy)
+        elif path.is_file():
+            shutil.copy(path, copy)
+        return gr.update(value=str(copy) if copy.is_file() else None)
 
 
 def _unsaid(told: dict[str, list[str]], results: Results) -> list[tuple[str, list[str]]]:
@@ -188,8 +179,3 @@ def _unsaid(told: dict[str, list[str]], results: Results) -> list[tuple[str, lis
     said = arm_sentence(results.primary) if results.primary else ""
     found = [(title, [line for line in lines if line != said]) for title, lines in told.items()]
     return [(title, lines) for title, lines in found if lines]
-
-
-def _own_folder() -> Path:
-    """Gradio hands out only what lies in a temporary folder; models/ stays closed to it."""
-    return Path(tempfile.mkdtemp(prefix="playground-"))

@@ -34,22 +34,16 @@ class Column:
         return self if self.response else replace(self, is_stopped=True)
 
 
-@dataclass(frozen=True, eq=False)
-class _Live:
-    """A stream under way; the same contenders asked again are another one."""
-
-    contenders: tuple[str, ...]
-
-
 class Streams:
     def __init__(self, client: EngineClient, clock: Callable[[], float] = time.monotonic) -> None:
         self.client = client
         self._clock = clock
-        self._live: dict[str, _Live] = {}
+        # Session -> whom its live stream asks. The same ones asked again are another list.
+        self._live: dict[str, list[str]] = {}
 
     def run(self, session: str, turns: Sequence[Turn], decoding: Decoding) -> Iterator[tuple[Column, ...]]:
         """The columns as they grow, the last of them final. The client's stream is closed whatever happens."""
-        mine = _Live(tuple(turn.contender for turn in turns))
+        mine = [turn.contender for turn in turns]
         self._live[session] = mine
         columns = [Column() for _ in turns]
         painted_at = -PAINT_EVERY_S
@@ -70,7 +64,7 @@ class Streams:
     def stop(self, session: str, but: Sequence[str] = ()) -> None:
         """Whatever streams to this session ends at its next token, unless it is of just these contenders."""
         live = self._live.get(session)
-        if live is not None and live.contenders != tuple(but):
+        if live is not None and live != list(but):
             self._live.pop(session, None)
 
     def is_live(self, session: str) -> bool:

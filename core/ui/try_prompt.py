@@ -16,7 +16,7 @@ from core.errors import RequestError
 from core.messages import ask
 from core.prompt_sets import Given, load_set
 from core.settings import Decoding
-from core.ui import keys, sampling
+from core.ui import fields, keys
 from core.ui.chat_views import BASE, Shown, caption, contenders, why_not_send
 from core.ui.notices import shows_errors
 from core.ui.parts import IDLE_S, LOOK, QUIET, TICK, Part, changes, components
@@ -58,7 +58,7 @@ class TryPrompt:
             self.base, self.base_caption = self._build_card(BASE)
             self.tuned, self.tuned_caption = self._build_card("tuned")
         with gr.Accordion("Sampling", open=False, elem_id="try-sampling"):
-            self.sampling = sampling.sliders("try")
+            self.sampling = fields.sliders("try")
         self.parts = [
             Part(self.adapter, lambda value: gr.update(choices=list(value[0]), value=value[1])),
             Part(self.tuned, lambda value: gr.update(label=value)),

@@ -62,7 +62,6 @@ class VotePanel:
         )  # fmt: skip
 
     def values(self, scene: Scene | None) -> list[Any]:
-        """What the parts show, in their order."""
         if scene is None or scene.card is None:
             return [False, ("Prompt", ""), "", "", "", False, ""]
         card, counts = scene.card, scene.counts
