@@ -4,13 +4,13 @@ Puts its three parts together. The page's one view, made from disk and the engin
 buttons, the timer and a fresh page alike; nothing about a run is kept in the page.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from core import runs
-from core.client import EngineClient, EngineState
+from core.client import EngineClient, EngineState, RunRequest
 from core.runs import Run
 from core.ui import views
 from core.ui.bases import Bases
@@ -66,6 +66,11 @@ class TrainTab:
             recipe.start_button.click(recipe.start, None, leads, **QUIET).then(**app.look)
         self.history.wire(app.look, leads)
         app.chip.click(self.show_run, None, [app.tabs, *leads], **QUIET).then(**app.look)
+        for button, asked in self.run.leads:
+            filled = [self.inner, *self.configure.filled_outputs]
+            button.click(_Lead(self.configure, asked).fill, self.run.lead_inputs, filled, **QUIET).then(
+                **self.configure.planned
+            )
         jumps = ((self.run.compare, app.open_compare, app.compare), (self.run.chat, app.open_chat, app.chat))
         for button, jump, tab in jumps:
             button.click(jump, None, app.tabs, **QUIET).then(tab.arrive, self.run.shown, tab.arrivals, **QUIET)
@@ -98,3 +103,15 @@ class TrainTab:
     def show_run(self) -> Any:
         """Lead here, to the newest run."""
         return [gr.Tabs(selected="train"), gr.Tabs(selected="run"), ""]
+
+
+class _Lead:
+    """A button of a run that fills in the form for the next one and leads to it."""
+
+    def __init__(self, configure: ConfigurePanel, asked: Callable[[str, list[str]], RunRequest]) -> None:
+        self.configure = configure
+        self.asked = asked
+
+    @shows_errors
+    def fill(self, shown: str, advised: list[str]) -> Any:
+        return [gr.Tabs(selected="configure"), *self.configure.filled_from(self.asked(shown, advised))]
