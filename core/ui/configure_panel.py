@@ -38,7 +38,8 @@ SEATING = ("model", "method", "loss", TERM_FIELD)
 
 
 class ConfigurePanel:
-    """`fields` are the form by name; `filled_outputs` are what `filled_from` updates."""
+    """`fields` are the form by name; `filled_outputs` are what `filled_from` updates, after which `planned` is an event
+    that shows what it comes to."""
 
     def __init__(self, client: EngineClient, bases: Bases) -> None:
         self.client = client
@@ -114,25 +115,25 @@ class ConfigurePanel:
 
     def wire(self, world: gr.State) -> None:
         """The plan follows every change of the form, and of `world`: what engine and runs are doing."""
-        planned: dict[str, Any] = {"fn": self.plan, "inputs_kwargs": {"seated": self.seated, **self.fields},
-                                   "outputs": [*self.card.outputs, self.save], **QUIET}  # fmt: skip
+        self.planned: dict[str, Any] = {"fn": self.plan, "inputs_kwargs": {"seated": self.seated, **self.fields},
+                                        "outputs": [*self.card.outputs, self.save], **QUIET}  # fmt: skip
         plain = [field for name, field in self.fields.items() if name not in SEATING]
-        gr.on([*fields.settled(plain), *self.data.resets], trigger_mode="always_last", **planned)
+        gr.on([*fields.settled(plain), *self.data.resets], trigger_mode="always_last", **self.planned)
         seating: list[Any] = [self.preset, *(self.fields[name] for name in SEATING)]
         read = {"seated": self.seated, "preset": self.preset, **self.fields}
         # By hand only: what fills in the form sets its fields one after the other, and what stands in between is no
         # choice of anybody's. The world tells of another base.
         chosen = [*(field.input for field in seating), world.change]
-        gr.on(chosen, self.reseat, inputs_kwargs=read, outputs=self.seats, **QUIET).then(**planned)
+        gr.on(chosen, self.reseat, inputs_kwargs=read, outputs=self.seats, **QUIET).then(**self.planned)
         from_adapter = self.fields["from_adapter"]
         gr.on([world.change, self.model.input], self.offer_adapters, [self.model, from_adapter], from_adapter, **QUIET)
         self.data.wire(self.fields["max_length"])
-        self.card.apply.click(self.apply, self.card.fix, list(self.settings.values()), **QUIET).then(**planned)
-        self.reset.click(self.set_back, self.seated, self.seats, **QUIET).then(**planned)
-        self.upload.upload(self.load, [self.upload, self.model], self.filled_outputs, **QUIET).then(**planned)
+        self.card.apply.click(self.apply, self.card.fix, list(self.settings.values()), **QUIET).then(**self.planned)
+        self.reset.click(self.set_back, self.seated, self.seats, **QUIET).then(**self.planned)
+        self.upload.upload(self.load, [self.upload, self.model], self.filled_outputs, **QUIET).then(**self.planned)
         for recipe in self.recipes:
             filler = _Filler(self, recipe.recipe.request)
-            recipe.fill_button.click(filler.fill, None, self.filled_outputs, **QUIET).then(**planned)
+            recipe.fill_button.click(filler.fill, None, self.filled_outputs, **QUIET).then(**self.planned)
 
     # --- what the settings are set for --------------------------------------------------------------------
 
@@ -147,7 +148,7 @@ class ConfigurePanel:
         """The defaults that depend on method, base, loss and preset, unless the form has been set for these."""
         shown = {**settings_of(form), "limit": form["limit"]}
         method, size = parse_method(form["method"]), self.size(form["model"])
-        seat = seated.following(method, size, Preset(preset), str(shown["loss"]))
+        seat = seated.following(method, size, Preset(preset), TRAINING["loss"].check(shown["loss"]))
         if seat == seated:
             return gr.skip()
         values, moves = reseat(seated, seat, shown)
