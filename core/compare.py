@@ -135,11 +135,6 @@ class Comparison:
         """The sentence with which the judge gave up, or nothing."""
         return self._ledger.read().judge_stopped
 
-    @property
-    def is_complete(self) -> bool:
-        """Every verdict is in, or the person ended it early: sides and nonce are out."""
-        return self._ledger.read().is_revealed
-
     def counts(self) -> Counts:
         standing = self._ledger.read()
         answered, judged = (sum(map(test, standing.items)) for test in (standing.is_answered, standing.is_judged))
@@ -225,7 +220,7 @@ class Comparison:
                 base, tuned = standing.pair(item.id)
                 chosen, rejected = (tuned, base) if outcome is Outcome.WIN else (base, tuned)
                 prompt = standing.prompts[item.prompt_id]
-                found.append(Decided(prompt, chosen.text, rejected.text, by, self.path.stem, chosen.is_cut))
+                found.append(Decided(prompt, chosen.text, rejected.text, chosen.is_cut))
         return found
 
     def check_unchanged(self) -> None:

@@ -26,70 +26,59 @@ SOURCES = {"human": "your votes", "judge": "the judge's verdicts"}
 
 @dataclass(frozen=True)
 class Decided:
-    """One response preferred to another, `by` "human" or "judge", in the comparison of that name."""
+    """One response preferred to another."""
 
     prompt: Prompt
     chosen: str
     rejected: str
-    by: str
-    comparison: str
     is_chosen_cut: bool = False
 
 
 @dataclass(frozen=True)
 class Exported:
-    """The file, how many pairs are in it, and how many of them ask what a given prompt set asks."""
-
     path: Path
-    num_pairs: int
-    num_flagged: int
     sentence: str
 
 
-def write_pairs(decided: Iterable[Decided], by: str, journal: Path) -> Exported:
+def write_pairs(decided: Sequence[Decided], by: str, journal: Path) -> Exported:
     """The pairs decided `by` human or judge, in `pairs/` beside the journal; RequestError where there are none.
 
     What Train would leave out, such as two responses that say the same, is left out here too, and every pair is
     written once. So is a pair whose chosen response was cut: it would teach to stop in mid-sentence.
     """
-    mine = [one for one in decided if one.by == by]
-    lines = _lines(one for one in mine if not one.is_chosen_cut)
+    whole = [one for one in decided if not one.is_chosen_cut]
+    num_cut = len(decided) - len(whole)
+    lines = _lines(whole, by, journal.stem)
     if not lines:
-        is_cut = any(one.is_chosen_cut for one in mine)
-        why = "every preferred response was cut" if is_cut else f"none of {SOURCES[by]} prefers one response to another"
+        why = (
+            "every preferred response was cut" if num_cut else f"none of {SOURCES[by]} prefers one response to another"
+        )
         raise RequestError(f"There is nothing to export: {why}.")
     # In a folder of its own, since beside the journals it would look like one.
     path = journal.parent / "pairs" / f"{journal.stem}_{ENDINGS[by]}.jsonl"
     write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
-    num_flagged = sum(bool(line["in_sets"]) for line in lines)
-    said = _sentence(path, lines, num_flagged, SOURCES[by])
-    if num_cut := sum(one.is_chosen_cut for one in mine):
-        said += f" Left out, since their chosen response was cut: {num_cut}."
-    return Exported(path, len(lines), num_flagged, said)
+    left_out = f" Left out, since their chosen response was cut: {num_cut}." if num_cut else ""
+    return Exported(path, _sentence(path, lines, SOURCES[by]) + left_out)
 
 
-def _lines(decided: Iterable[Decided]) -> list[dict[str, Any]]:
+def _lines(decided: Iterable[Decided], by: str, comparison: str) -> list[dict[str, Any]]:
     lines: dict[PreferencePair, dict[str, Any]] = {}
     for one in decided:
-        line = _line(one)
+        line = {
+            "prompt": as_dicts(one.prompt.messages) or one.prompt.prompt,
+            "chosen": one.chosen,
+            "rejected": one.rejected,
+            "by": by,
+            "comparison": comparison,
+            "in_sets": in_given_sets(one.prompt.opening),
+        }
         with contextlib.suppress(RowError):
             lines.setdefault(to_pair(Row(0, line)), line)
     return list(lines.values())
 
 
-def _line(one: Decided) -> dict[str, Any]:
-    return {
-        "prompt": as_dicts(one.prompt.messages) or one.prompt.prompt,
-        "chosen": one.chosen,
-        "rejected": one.rejected,
-        "by": one.by,
-        "comparison": one.comparison,
-        "in_sets": in_given_sets(one.prompt.opening),
-    }
-
-
-def _sentence(path: Path, lines: Sequence[dict[str, Any]], num_flagged: int, source: str) -> str:
-    num = len(lines)
+def _sentence(path: Path, lines: Sequence[dict[str, Any]], source: str) -> str:
+    num, num_flagged = len(lines), sum(bool(line["in_sets"]) for line in lines)
     said = f"{num} {'pair' if num == 1 else 'pairs'} out of {source}: {path}. "
     said += (
         "Train takes this file." if num >= MIN_USABLE_ROWS else f"Train takes such a file from {MIN_USABLE_ROWS} on."

@@ -201,7 +201,7 @@ def test_a_row_without_the_mapped_columns_is_left_out_with_its_own(tmp_path):
 def test_votes_exported_from_a_comparison_are_pairs_as_they_are(tmp_path):
     several = (*ask("Hi"), Message(Role.ASSISTANT, "Hello"), *ask("And?"))
     asked = [Prompt(str(n), "own", f"Box {n}?") for n in range(9)] + [Prompt("9", "own", "And?", several)]
-    decided = [Decided(one, "Apples.", "Who knows.", "human", "model_comparison_1") for one in asked]
+    decided = [Decided(one, "Apples.", "Who knows.") for one in asked]
     exported = write_pairs(decided, "human", tmp_path / "model_comparison_1.jsonl")
     data = preferences.read(str(exported.path), held_out=0)
     preferences.require_pairs(data)

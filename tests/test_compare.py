@@ -527,18 +527,18 @@ class TestJudging:
         vote_all(comparison, for_tuned(comparison))
         assert comparison.results() is None
         judge_all(comparison)
-        assert comparison.is_complete
+        assert comparison.results() is not None
 
     def test_stop_between_two_verdicts_loses_and_repeats_none(self) -> None:
         comparison = judged_alone(12)
         with FakeGemini(default=prefers(len)) as server:
             judge = judge_at(server)
             comparison.run(FakeEngine(), judge, is_stopped=lambda: len(server.asked) >= 3)
-            assert not comparison.is_complete
+            assert comparison.results() is None
             Comparison.open(comparison.path).run(FakeEngine(), judge)
             assert len(server.asked) == 24
             assert len({asked.fenced("RESPONSE_1") for asked in server.asked}) == 24
-        assert comparison.is_complete
+        assert comparison.results() is not None
 
     def test_a_ruling_on_something_else_is_asked_anew(self) -> None:
         comparison = judged_alone(2)
@@ -620,7 +620,7 @@ class TestJournal:
             opened.run(FakeEngine())
             assert opened.counts().answered == 2
             vote_all(opened, lambda item_id: HumanVerdict.TIE)
-            assert Comparison.open(comparison.path).is_complete
+            assert Comparison.open(comparison.path).results() is not None
 
     def test_sides_that_are_not_those_committed_to_are_refused(self) -> None:
         comparison = answered(3)
@@ -676,7 +676,7 @@ class TestJournal:
                 comparison.vote("1", "A")
         assert comparison.path.read_bytes() == before
         comparison.vote("1", "A")
-        assert comparison.is_complete
+        assert comparison.results() is not None
 
     def test_it_is_for_its_owner_alone(self) -> None:
         assert begin().path.stat().st_mode & 0o777 == 0o600

@@ -221,10 +221,6 @@ class TestForm:
                 check_prompts([asked])
 
 
-def decided(asked: Prompt, chosen: str, rejected: str, by: str = "human") -> Decided:
-    return Decided(asked, chosen, rejected, by, "model_comparison_1")
-
-
 JOURNAL = Path("model_comparison_1.jsonl")
 
 
@@ -233,24 +229,24 @@ class TestVotePairs:
         odd = "Ja – 🌊\u2028\x00 sagt sie.\n\nHuman: no turn\n\nAssistant: nor this"
         asked = [prompt("Why?\n\nHuman: and\u0085 how?"), MANY_TURNS, *(prompt(f"Box {n}?") for n in range(8))]
         exported = write_pairs(
-            [decided(one, odd, f"No {n}.") for n, one in enumerate(asked)], "human", tmp_path / JOURNAL
+            [Decided(one, odd, f"No {n}.") for n, one in enumerate(asked)], "human", tmp_path / JOURNAL
         )
         data = preferences.read(str(exported.path), held_out=0)
         expected = [PreferencePair(one.conversation, odd, f"No {n}.", n + 1) for n, one in enumerate(asked)]
         assert (list(data.train), data.left_out) == (expected, ())
 
     def test_a_chosen_response_that_was_cut_teaches_nothing_and_is_counted(self, tmp_path: Path) -> None:
-        whole = decided(prompt("Why?"), "Since.", "No.")
-        cut = replace(decided(prompt("How?"), "By the", "No."), is_chosen_cut=True)
+        whole = Decided(prompt("Why?"), "Since.", "No.")
+        cut = replace(Decided(prompt("How?"), "By the", "No."), is_chosen_cut=True)
         exported = write_pairs([whole, cut], "human", tmp_path / JOURNAL)
-        assert exported.num_pairs == 1
+        assert exported.sentence.startswith("1 pair out of your votes: ")
         assert exported.sentence.endswith("Left out, since their chosen response was cut: 1.")
         with pytest.raises(RequestError, match="every preferred response was cut"):
             write_pairs([cut], "human", tmp_path / JOURNAL)
 
     def test_people_and_the_judge_have_a_file_each_and_lines_that_say_so(self, tmp_path: Path) -> None:
-        both = [decided(MANY_TURNS, "Yes.", "No."), decided(MANY_TURNS, "No.", "Yes.", "judge")]
-        votes, judged = (write_pairs(both, by, tmp_path / JOURNAL).path for by in ("human", "judge"))
+        pairs = [Decided(MANY_TURNS, "No.", "Yes.")]
+        votes, judged = (write_pairs(pairs, by, tmp_path / JOURNAL).path for by in ("human", "judge"))
         assert votes == tmp_path / "pairs" / "model_comparison_1_votes.jsonl"
         assert judged == tmp_path / "pairs" / "model_comparison_1_judge_pairs.jsonl"
         assert [json.loads(line) for line in judged.read_text().splitlines()] == [
@@ -260,20 +256,18 @@ class TestVotePairs:
 
     def test_what_train_would_leave_out_is_not_written(self, tmp_path: Path) -> None:
         useless = [("Yes.", "Yes. "), ("", "No."), ("Yes.", " "), ("half \ud800", "No."), ("Yes.", "No.")]
-        pairs = [decided(MANY_TURNS, *texts) for texts in [("Yes.", "No."), *useless]]
+        pairs = [Decided(MANY_TURNS, *texts) for texts in [("Yes.", "No."), *useless]]
         exported = write_pairs(pairs, "human", tmp_path / JOURNAL)
         (line,) = exported.path.read_text().splitlines()
         assert to_pair(Row(1, json.loads(line))) == PreferencePair(TURNS, "Yes.", "No.", 1)
-        assert exported.num_pairs == 1
 
     def test_pairs_that_ask_what_a_given_set_asks_are_flagged(self, tmp_path: Path) -> None:
         asked = [*load_set("quick"), *load_set("harmlessness")[:2], prompt("Is it far?")]
-        exported = write_pairs([decided(one, "Yes.", "No.") for one in asked], "human", tmp_path / JOURNAL)
+        exported = write_pairs([Decided(one, "Yes.", "No.") for one in asked], "human", tmp_path / JOURNAL)
         lines = [json.loads(line) for line in exported.path.read_text().splitlines()]
         assert [line["in_sets"] for line in lines] == [["quick", "standard", "full"]] * 5 + [["harmlessness"]] * 2 + [
             []
         ]
-        assert exported.num_flagged == 7
         assert exported.sentence == (
             f"8 pairs out of your votes: {exported.path}. Train takes this file. "
             "7 of them ask what given prompt sets ask (quick, standard, full, harmlessness): "
@@ -281,13 +275,13 @@ class TestVotePairs:
         )
 
     def test_too_few_to_train_on_are_kept_and_said_to_be(self, tmp_path: Path) -> None:
-        exported = write_pairs([decided(MANY_TURNS, "Yes.", "No.", "judge")], "judge", tmp_path / JOURNAL)
+        exported = write_pairs([Decided(MANY_TURNS, "Yes.", "No.")], "judge", tmp_path / JOURNAL)
         assert exported.sentence == (
             f"1 pair out of the judge's verdicts: {exported.path}. Train takes such a file from 8 on."
         )
 
     def test_nothing_decided_is_nothing_written(self, tmp_path: Path) -> None:
         with pytest.raises(RequestError) as caught:
-            write_pairs([decided(MANY_TURNS, "Yes.", "No.", "judge")], "human", tmp_path / JOURNAL)
+            write_pairs([], "human", tmp_path / JOURNAL)
         assert str(caught.value) == ("There is nothing to export: none of your votes prefers one response to another.")
         assert not (tmp_path / "pairs").exists()
