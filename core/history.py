@@ -22,7 +22,7 @@ CONFIG = "run.yaml"
 NOTE = "note.txt"
 MAX_NOTE_CHARS = 2000
 BLOCKS = "▁▂▃▄▅▆▇█"
-MAX_BLOCKS = 16
+MAX_BLOCKS = 10
 # What a run.yaml holds besides settings, in words.
 NAMES = {
     "method": "Method", "model": "Base", "base_fingerprint": "Fingerprint of the base", "dataset": "Data",

@@ -207,6 +207,6 @@ def test_a_run_without_a_configuration_cannot_be_repeated():
 def test_a_curve_in_a_cell_keeps_its_shape_at_any_length():
     assert history.sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
     assert history.sparkline([3, 1, float("nan"), 2]) == "█▁▅"
-    assert history.sparkline([n / 10 for n in range(1600)]) == "▁▁▂▂▃▃▄▄▅▅▆▆▇▇██"
+    assert history.sparkline([n / 10 for n in range(1600)]) == "▁▂▃▃▄▅▆▆▇█"
     assert history.sparkline([2.0] * 5) == "▁▁▁▁▁"
     assert history.sparkline([1.0]) == history.sparkline([]) == history.sparkline([float("inf"), 1.0]) == ""

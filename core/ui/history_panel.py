@@ -39,7 +39,7 @@ class HistoryPanel:
             gr.Markdown("### History")
             self.note = gr.Markdown(NO_HISTORY)
             self.table = gr.Dataframe(
-                [], headers=list(views.HISTORY), datatype="str", interactive=False, wrap=True, max_height=460,
+                [], headers=list(views.HISTORY), datatype="str", interactive=False, wrap=True, max_height=520,
                 elem_id="history", elem_classes="words-table", buttons=[], show_label=False, show_search="search",
                 column_widths=views.WIDTHS,
             )  # fmt: skip
@@ -64,12 +64,12 @@ class HistoryPanel:
                 with gr.Row(elem_classes="actions"):
                     self.really = gr.Button("Really delete", variant="stop", elem_id="really-delete")
                     self.keep = gr.Button("Keep it")
-            with gr.Row(equal_height=True):
-                self.said = gr.Textbox(label="Note", lines=2, max_lines=6, scale=3, elem_id="run-note",
+            with gr.Row(elem_classes="edit"):
+                self.said = gr.Textbox(label="Note", lines=1, max_lines=6, scale=3, elem_id="run-note",
                                        max_length=history.MAX_NOTE_CHARS)  # fmt: skip
-                self.save = gr.Button("Save the note", scale=0, min_width=130, elem_id="save-note")
+                self.save = gr.Button("Save the note", scale=0, min_width=130, size="md", elem_id="save-note")
                 self.name = gr.Textbox(label="Name", max_lines=1, scale=2, elem_id="run-name")
-                self.rename = gr.Button("Rename", scale=0, min_width=100, elem_id="rename-run")
+                self.rename = gr.Button("Rename", scale=0, min_width=100, size="md", elem_id="rename-run")
             self.takeaway.build()
 
     def _build_overlay(self) -> None:

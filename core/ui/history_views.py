@@ -18,7 +18,7 @@ from core.ui.run_views import data_name
 from core.ui.views import MARKS, as_text
 
 HISTORY = ("Run", "Status", "Curve", "Held-out accuracy", "One next step", "Note", "Trained", "Started")
-WIDTHS = ["14%", "11%", "20%", "13%", "9%", "13%", "12%", "8%"]
+WIDTHS = ["13%", "11%", "19%", "12%", "8%", "11%", "18%", "8%"]
 MAX_NOTE = 60
 # What several runs can be laid over each other in, by the name under which it is logged, and how much it is smoothed.
 OVERLAID = {
@@ -37,11 +37,16 @@ def history_row(run: Run, note: str, curve: str) -> list[str]:
         figures = [_accuracy(run.result), _trait(run.result)]
     except (TypeError, ValueError, KeyError, AttributeError):  # one damaged run must not hide the others
         return history_row(replace(run, status=RunStatus.FAILED, result={}, reason=DAMAGED), note, curve)
-    trained = (METHOD_NAMES.get(run.method, run.method), data_name(run.dataset), data_name(run.base))
     return [
-        run.name, status_words(run), curve, *figures, shorten(note, MAX_NOTE, placeholder=" …"),
-        " · ".join(filter(None, trained)), when(run.created_at),
+        run.name, status_words(run), curve, *figures, shorten(note, MAX_NOTE, placeholder=" …"), trained_words(run),
+        when(run.created_at),
     ]  # fmt: skip
+
+
+def trained_words(run: Run) -> str:
+    """How, on what data and what base."""
+    parts = (METHOD_NAMES.get(run.method, run.method), data_name(run.dataset), data_name(run.base))
+    return " · ".join(filter(None, parts))
 
 
 def status_words(run: Run) -> str:
@@ -85,8 +90,8 @@ def when(iso: str) -> str:
 
 def headline(run: Run) -> str:
     """One run's name and state, in Markdown."""
-    reason = f" {as_text(run.reason)}" if run.reason else ""
-    return f"### {as_text(run.name)}\n{status_words(run).capitalize()}.{reason}"
+    reason = f"\n\n{as_text(run.reason)}" if run.reason else ""
+    return f"### {as_text(run.name)}\n{status_words(run)} · {as_text(trained_words(run))}{reason}"
 
 
 def losses_words(name: str, losses: Sequence[str]) -> str:

@@ -25,13 +25,15 @@ class TakeawayPanel:
     def build(self) -> None:
         with gr.Accordion("Take it with you", open=False, visible=False, elem_id="takeaway") as self.box:
             self.how = gr.Markdown("")
-            self.merge_button = gr.Button("Merge into one model", elem_id="merge", size="md")
+            with gr.Row(elem_classes="actions"):
+                self.merge_button = gr.Button("Merge into one model", elem_id="merge")
             self.merged = gr.Markdown("", elem_id="merged")
             with gr.Row():
                 self.to = gr.Textbox(label="Name on the Hub", placeholder="owner/name", elem_id="push-to")
                 self.what = gr.Radio([ADAPTER, MERGED], value=ADAPTER, label="What is pushed", elem_id="push-what")
                 self.is_public = gr.Checkbox(label="Public", info="Else only you see it.", elem_id="push-public")
-            self.push_button = gr.Button("Push to the Hub", elem_id="push", size="md")
+            with gr.Row(elem_classes="actions"):
+                self.push_button = gr.Button("Push to the Hub", elem_id="push")
             with gr.Column(visible=False, elem_id="pushing", elem_classes="asking") as self.asking:
                 self.question = gr.Markdown("")
                 with gr.Row(elem_classes="actions"):

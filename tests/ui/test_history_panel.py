@@ -84,7 +84,7 @@ def test_a_row_says_how_a_run_went_in_figures_and_in_a_curve(panel):
     history.note("one", "the\none to keep " + "x" * 80)
     row = table(panel)["one"]
     assert len(row) == len(views.HISTORY) == len(views.WIDTHS)
-    assert row[1:5] == ["✓ finished", "▁▁▂▂▃▃▄▄▅▅▆▆▇▇▇█ margin 1.50 → 19.50", "0.55 → 0.85 (n=40)", "3 → 29 of 40"]
+    assert row[1:5] == ["✓ finished", "▁▂▃▃▄▅▆▆▇█ margin 1.50 → 19.50", "0.55 → 0.85 (n=40)", "3 → 29 of 40"]
     assert row[5] == "the one to keep …"
     assert row[6] == "DPO · my pairs.jsonl · tiny"
 
@@ -142,10 +142,15 @@ def test_a_chosen_row_offers_what_can_be_done_with_that_run(panel):
     give_adapter("done")
     history.note("done", HOSTILE)
     name, card, headline, resume, note, field, asking, takeaway, *_ = picked(panel, "done")
-    assert (name, field, note, headline) == ("done", "done", HOSTILE, "### done\n✓ finished.")
+    assert (name, field, note, headline) == (
+        "done",
+        "done",
+        HOSTILE,
+        "### done\n✓ finished · DPO · my pairs.jsonl · tiny",
+    )
     assert (card["visible"], resume["visible"], asking["visible"], takeaway["visible"]) == (True, False, False, True)
     name, _, headline, resume, _, _, _, takeaway, *_ = picked(panel, "stopped")
-    assert headline == "### stopped\n■ stopped at 10 of 60."
+    assert headline == "### stopped\n■ stopped at 10 of 60 · DPO · my pairs.jsonl · tiny"
     assert (resume["visible"], takeaway["visible"]) == (True, False)
 
 
