@@ -167,9 +167,9 @@ class DataForm:
         return "?" + "&".join(f"{name}={word}" for name, word in given.items())
 
     def _votes(self) -> str:
-        if not self.votes:
-            raise RequestError("Choose a file of votes first")
         found = {path.name: path for path in vote_files()}
+        if not self.votes:
+            raise RequestError("Choose a file of votes first" if found else "There are no votes to train on yet")
         if self.votes not in found:
             raise RequestError("Those votes are gone: choose others")
         return str(found[self.votes])

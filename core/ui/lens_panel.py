@@ -21,7 +21,7 @@ from core.wire import DataView, SpanKind
 DIFF_LABEL = f"Word by word: {ONLY_BASE} only rejected says it, {ONLY_TUNED} only chosen says it"
 DIFF_COLOURS = {ONLY_BASE: "#8a5a14", ONLY_TUNED: "#1f6f60"}
 # Gradio writes them as JSON, whose keys are plain strings.
-SPAN_COLOURS = {SpanKind.PROMPT.value: "#5a5850", SpanKind.TRAINED.value: "#1f6f60", SpanKind.CUT.value: "#a3342b"}
+SPAN_COLOURS = {SpanKind.TRAINED.value: "#1f6f60", SpanKind.CUT.value: "#757269"}
 
 Updates = dict[Any, Any]
 
@@ -56,7 +56,7 @@ class LensPanel:
                                    self.left_out, self.reasons, self.table, self.sha, *self.row]  # fmt: skip
 
     def _build_steps(self) -> None:
-        with gr.Row(elem_classes="saving"):
+        with gr.Row(elem_id="lens-steps"):
             self.which = gr.Dropdown([], label="Leaf through", interactive=True, elem_id="lens-which", min_width=220)
             self.back = gr.Button("Previous", elem_id="lens-back", min_width=100, scale=0)
             self.number = gr.Number(label="Row number, then Enter", precision=0, elem_id="lens-row", min_width=120)
@@ -107,7 +107,8 @@ class LensPanel:
         self.back.click(self.go_back, where, self.row, **QUIET)
         self.which.input(self.go_to_first, where[:2], self.row, **QUIET)
         self.number.submit(self.show_row, [self.looked, self.number], self.row, **QUIET)
-        self.table.select(self.show_left_out, self.looked, self.row, **QUIET)
+        # The row appears above the table that it was chosen from.
+        self.table.select(self.show_left_out, self.looked, self.row, scroll_to_output=True, **QUIET)
 
     # --- handlers -----------------------------------------------------------------------------------------
 

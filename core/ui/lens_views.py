@@ -30,7 +30,9 @@ LEFT_OUT_HEADERS = ["Row", "Why", "Detail"]
 # A browser has to lay out what it is sent, and a reply may be megabytes long.
 MAX_SHOWN_CHARS = 8_000
 MAX_TABLE_ROWS = 1_000
-NUM_BINS = 24
+MAX_BINS = 24
+# Round numbers, so that an axis can be read; the last is more than any base's context.
+BIN_WIDTHS = [step * 10**power for power in range(8) for step in (1, 2, 5)]
 SIDES = ("prompt", "chosen", "rejected")
 NO_TEMPLATE = "The model's chat template cannot take this pair, so the model will not see it."
 
@@ -145,9 +147,10 @@ def diff(pair: PairView) -> list[tuple[str, str | None]]:
     return word_diff(shortened(pair.rejected), shortened(pair.chosen))
 
 
-def seen(spans: Spans) -> list[tuple[str, str]]:
-    """What the model will see of a reply, each part under what becomes of it."""
-    return [(shortened(text), kind.value) for text, kind in spans] or [(NO_TEMPLATE, SpanKind.CUT.value)]
+def seen(spans: Spans) -> list[tuple[str, str | None]]:
+    """What the model will see with a reply: marked is what it is trained on and what is cut, not what it only reads."""
+    marks = {SpanKind.TRAINED: SpanKind.TRAINED.value, SpanKind.CUT: SpanKind.CUT.value}
+    return [(shortened(text), marks.get(kind)) for text, kind in spans] or [(NO_TEMPLATE, None)]
 
 
 def shortened(text: str) -> str:
@@ -162,7 +165,8 @@ def shortened(text: str) -> str:
 def histograms(view: DataView) -> tuple[int, dict[str, list[tuple[int, int]]]]:
     """The width of a bin in tokens, and for prompt, chosen and rejected how many lie in each bin from its middle."""
     sides = dict(_sides(view))
-    width = max(1, -(-max((max(side) for side in sides.values()), default=1) // NUM_BINS))
+    longest = max((max(side) for side in sides.values()), default=1)
+    width = next(width for width in BIN_WIDTHS if width * MAX_BINS >= longest)
     return width, {name: _bins(side, width) for name, side in sides.items()}
 
 

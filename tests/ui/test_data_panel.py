@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import gradio as gr
 import pytest
+from gradio.routes import ORJSONResponse
 
 from core import paths, runs
 from core.client import EnginePhase, EngineState, RunRequest
@@ -96,6 +97,12 @@ def test_votes_and_the_data_of_a_run_are_shown_by_their_names_and_asked_for_by_t
         assert form.request_part()["dataset"] == path
 
 
+def test_votes_that_are_there_want_to_be_chosen():
+    write_votes()
+    with pytest.raises(RequestError, match="^Choose a file of votes first$"):
+        DataForm(source="Votes").request_part()
+
+
 def test_an_upload_has_to_be_chosen_again():
     assert DataForm.showing(RunRequest(dataset="/tmp/x/pairs.jsonl"))["source"] == DataSource.FILE
 
@@ -105,7 +112,7 @@ def test_an_upload_has_to_be_chosen_again():
     ({"source": "File", "file": "/nowhere/x.jsonl"}, "That upload is gone: choose the file again"),
     ({"source": "Hub id"}, "Type a Hub id first"),
     ({"source": "Hub id", "hub_id": "a/b+c/d", "hub_split": "test"}, "Configuration and split go with one Hub id"),
-    ({"source": "Votes"}, "Choose a file of votes first"),
+    ({"source": "Votes"}, "There are no votes to train on yet"),
     ({"source": "Votes", "votes": "gone.jsonl"}, "Those votes are gone: choose others"),
     ({"source": "Earlier run"}, "Choose an earlier run first"),
     ({"source": "Earlier run", "earlier_run": "gone"}, "That run's data is gone: choose another"),
@@ -136,6 +143,10 @@ def test_nothing_that_is_typed_reads_another_file_of_this_machine(form, own_home
     write_votes(name="stray.jsonl")
     with pytest.raises((DataError, RequestError)):
         DataForm(**form).request_part()
+
+
+def test_the_page_that_holds_it_can_be_sent_to_a_browser(panel):
+    assert b"trained on" in ORJSONResponse(panel.lens.panel.parent.get_config_file()).body
 
 
 # --- the fields -------------------------------------------------------------------------------------------
@@ -251,7 +262,7 @@ def test_the_lens_opens_on_the_first_pair(panel, form):
     lens = panel.lens
     assert updates[lens.summary].startswith("160 pairs with the columns prompt, chosen and rejected.")
     assert (updates[lens.number], updates[lens.title]) == (1, "**Row 1** · to train on")
-    assert updates[lens.seen[0]] == [("Hi?", "read"), ("Yes.", "trained on")]
+    assert updates[lens.seen[0]] == [("Hi?", None), ("Yes.", "trained on")]
     assert updates[lens.sha] == "0" * 64
     assert not updates[lens.left_out]["visible"]
     assert all(updates[plot]["value"]["pairs"].sum() == 160 for plot in lens.plots)

@@ -112,7 +112,7 @@ def test_markup_in_the_data_stays_text():
         assert "**bold**" not in markdown
     assert views.left_out_table(said) == [["4", "something else where text belongs", HOSTILE]]
     assert "".join(text for text, mark in views.diff(PAIR) if mark != ONLY_BASE) == PAIR.chosen
-    assert views.seen(PAIR.chosen_spans) == [("Hi", "read"), (HOSTILE, "trained on")]
+    assert views.seen(PAIR.chosen_spans) == [("Hi", None), (HOSTILE, "trained on")]
 
 
 def test_a_reply_of_megabytes_is_shown_in_part_and_says_so():
@@ -122,4 +122,4 @@ def test_a_reply_of_megabytes_is_shown_in_part_and_says_so():
 
 
 def test_a_pair_that_the_template_refuses_has_nothing_that_the_model_sees():
-    assert views.seen(()) == [("The model's chat template cannot take this pair, so the model will not see it.", "cut")]
+    assert views.seen(()) == [("The model's chat template cannot take this pair, so the model will not see it.", None)]
