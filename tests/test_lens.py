@@ -1,6 +1,7 @@
 """The lens shows what a run would be given: the very text, where it is cut, and each row that is left out."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from core.settings import Method, Settings, Size
 from core.token_rows import tokenise
 from core.wire import SpanKind
 from tests.conftest import transcript_row
+from tests.in_process import start_client
 
 CPU = Device("cpu", torch.float32, "sdpa", "for tests")
 
@@ -140,14 +142,29 @@ def test_what_only_tokens_tell_against_is_left_out_with_its_number_and_still_sho
     assert len(view.train_rows) == len(view.prompt_lengths) == 30
 
 
-def test_columns_that_do_not_show_are_asked_for_and_then_taken(resident, tmp_path):
+@pytest.fixture
+def odd_file(tmp_path: Path) -> Path:
+    """Pairs in columns whose names say nothing."""
     rows = [{"ask": f"Which box is {n}?", "good": f"Box {n}.", "bad": f"None of {n}."} for n in range(20)]
     path = tmp_path / "odd.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    view = lens.look(resident, request(path))
+    return path
+
+
+def test_through_the_engine_unknown_columns_are_a_question_to_the_lens_and_a_fault_of_the_data_to_a_plan(
+    tiny_model_dir, odd_file, monkeypatch
+):
+    with closing(start_client(str(tiny_model_dir), monkeypatch)) as client:
+        assert client.look_at_data(request(odd_file)).is_unmapped
+        with pytest.raises(DataError, match="has the columns ask, good and bad"):
+            client.preview(request(odd_file))
+
+
+def test_columns_that_do_not_show_are_asked_for_and_then_taken(resident, odd_file):
+    view = lens.look(resident, request(odd_file))
     assert (view.is_unmapped, set(view.columns), view.pair) == (True, {"ask", "good", "bad"}, None)
     columns = {"prompt": "ask", "chosen": "good", "rejected": "bad"}
-    view = lens.look(resident, request(path, columns=columns))
+    view = lens.look(resident, request(odd_file, columns=columns))
     assert not view.is_unmapped
     assert view.pair is not None
     assert (view.pair.prompt[-1].content, view.pair.chosen) == ("Which box is 0?", "Box 0.")
