@@ -8,7 +8,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from core import adapters, generate, paths, run_progress, run_request, runner, runs
+from core import adapters, generate, history, paths, run_progress, run_request, runner, runs
 from core.client import RunRequest, Turn
 from core.device import Device
 from core.errors import AdapterError, DataError, ModelError, RequestError, SettingError
@@ -215,3 +215,17 @@ def test_a_run_repeats_from_its_own_configuration(resident, pairs_file):
     config = str(paths.run_dir(first.name) / "run.yaml")
     again = run(resident, RunRequest(config=config))
     assert same(weights(first.name), weights(again.name))
+
+
+def test_a_run_repeats_to_the_bit_though_the_adapter_that_it_starts_from_was_renamed(resident, pairs_file):
+    parent = run(resident, request(pairs_file, "sft", run="parent", settings={"learning_rate": 1e-2}))
+    first = run(resident, request(pairs_file, from_adapter=parent.name, split_seed=3, pinned=("Where is the tea?",)))
+    history.rename("parent", "elder")
+    config = paths.run_dir(first.name) / "run.yaml"
+    again = run(resident, RunRequest(config=str(config)))
+    assert again.status is RunStatus.FINISHED, again.reason
+    assert same(weights(first.name), weights(again.name))
+    assert history.differences([first.name, again.name]) == []
+    assert adapters.verify(adapters.find("elder")).modules
+    card = (runs.adapter_dir(again.name) / "README.md").read_text()
+    assert "from the adapter `elder` on" in card
