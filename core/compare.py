@@ -124,7 +124,7 @@ class Comparison:
 
     @property
     def log_path(self) -> Path:
-        return self._ledger.log_path
+        return self.path.with_suffix(".log")
 
     @property
     def plan(self) -> Plan:

@@ -6,7 +6,6 @@ Knows nothing of what is asked or judged. Safe to use from several threads; seve
 import contextlib
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from core.compare_log import write_log
@@ -23,10 +22,6 @@ class Ledger:
         self.journal = journal
         self._standing = Standing()
         self._assessed: tuple[int, Results] | None = None
-
-    @property
-    def log_path(self) -> Path:
-        return self.journal.path.with_suffix(".log")
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[Standing]:
@@ -71,4 +66,4 @@ class Ledger:
     def write_log(self) -> None:
         # The journal holds everything: a log that cannot be written now is written with the next change.
         with contextlib.suppress(OSError):
-            write_text(self.log_path, write_log(self.read()))
+            write_text(self.journal.path.with_suffix(".log"), write_log(self.read()))

@@ -5,6 +5,7 @@ Parses what was chosen and hands it to the worker; knows nothing of votes or res
 
 import secrets
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import gradio as gr
@@ -40,8 +41,8 @@ class CompareSetup:
         self.client = client
         self.worker = worker
         self.picker = PromptPicker()
-        # The last answer, kept since it takes a look through the adapter's data.
-        self._trained: tuple[Any, list[str]] = (None, [])
+        # The last answer is kept, since it takes a look through the adapter's data.
+        self._trained_on = lru_cache(maxsize=1)(lambda adapter, prompts: trained_on(adapter, prompts))
 
     def build(self) -> None:
         with gr.Row(elem_classes="columns"):
@@ -103,13 +104,6 @@ class CompareSetup:
         measured = views.measured_words(runs.read_run(adapter).result) if adapter else ""
         start = (self._why_not(adapter, chosen, has_key, prompts), is_unfinished)
         return [(tuple(adapters), adapter), plan, start, measured, bool(measured), *self.picker.values()]
-
-    def _trained_on(self, adapter: str, prompts: tuple[Prompt, ...]) -> list[str]:
-        asked, ids = self._trained
-        if asked != (adapter, prompts):
-            ids = trained_on(adapter, prompts)
-            self._trained = ((adapter, prompts), ids)
-        return ids
 
     def _why_not(self, adapter: str | None, mode: Mode, has_key: bool, prompts: Sequence[Prompt]) -> str:
         if self.worker.is_running:

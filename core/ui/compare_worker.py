@@ -47,7 +47,7 @@ class ComparisonWorker:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._comparison: Comparison | None = None
-        self._progress = Progress()
+        self.progress = Progress()
         self._began_s, self._began_share = 0.0, 0.0
 
     @property
@@ -57,10 +57,6 @@ class ComparisonWorker:
     @property
     def is_stopping(self) -> bool:
         return self.is_running and self._stop.is_set()
-
-    @property
-    def progress(self) -> Progress:
-        return self._progress
 
     def current(self) -> Comparison | None:
         """The comparison that runs or was chosen; to begin with the newest that waits for votes, or else the newest."""
@@ -91,7 +87,7 @@ class ComparisonWorker:
             self._stop.clear()
             self.failure = ""
             self._comparison = comparison
-            self._progress = Progress(total=comparison.counts().total)
+            self.progress = Progress(total=comparison.counts().total)
             self._thread = threading.Thread(target=self._run, args=(comparison, judge), daemon=True, name="comparison")
             self._thread.start()
 
@@ -117,7 +113,7 @@ class ComparisonWorker:
             self.failure = self._record(error)
 
     def _answer(self, turns: list[Turn], decoding: Decoding) -> list[Response]:
-        before = self._progress
+        before = self.progress
 
         def count_tokens(done: int, total: int) -> None:
             self._heed_stop()
@@ -136,7 +132,7 @@ class ComparisonWorker:
 
     def _advance(self, phase: str, done: int, total: int) -> None:
         share = done / total if total else 1.0
-        if phase != self._progress.phase or self._began_s == 0.0 or share < self._began_share:
+        if phase != self.progress.phase or self._began_s == 0.0 or share < self._began_share:
             self._began_s, self._began_share = time.monotonic(), share
         self._move(phase, done, total, share)
 
@@ -144,7 +140,7 @@ class ComparisonWorker:
         gone = share - self._began_share
         is_guessable = gone >= GUESS_FROM_SHARE and share < 1.0
         eta_s = (time.monotonic() - self._began_s) / gone * (1.0 - share) if is_guessable else None
-        self._progress = Progress(phase, done, total, share, eta_s)
+        self.progress = Progress(phase, done, total, share, eta_s)
 
 
 def _waiting() -> Comparison | None:
