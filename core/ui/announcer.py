@@ -41,11 +41,13 @@ class Announcer:
         self.again = gr.Button("", visible="hidden", elem_id=AGAIN)
         self.part = Part(self.said, lambda value: value)
 
-    def wire(self, demo: gr.Blocks, start: gr.Button) -> None:
+    def wire(self, demo: gr.Blocks, starts: Sequence[gr.Button]) -> None:
+        """Whoever presses one of `starts` is asked whether to be told of the end."""
         self.said.change(None, self.said, None, js=SAY, api_visibility="private")
         self.again.click(self.look, None, self.said, **QUIET)
         demo.load(None, js=KEEP_LOOKING, api_visibility="private")
-        start.click(None, js=ASK, api_visibility="private")
+        for start in starts:
+            start.click(None, js=ASK, api_visibility="private")
 
     def look(self) -> str:
         return self.words(runs.list_runs())

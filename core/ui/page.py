@@ -125,7 +125,8 @@ class Page:
         chosen.then(self.resident, None, self.model, **QUIET).then(**self.look)
         self.toggle.click(None, js=TOGGLE, api_visibility="private")
         self.train.wire(self)
-        self.announcer.wire(self.demo, self.train.configure.start)
+        recipes = [recipe.start_button for recipe in self.train.configure.recipes]
+        self.announcer.wire(self.demo, [self.train.configure.start, *recipes])
         led_to: tuple[Tab, ...] = (self.compare, self.chat)
         for opened, tab in zip(self._opened, led_to, strict=True):
             opened.select(tab.arrive, None, tab.arrivals, **QUIET)

@@ -81,12 +81,12 @@ def _cut(facts: Mapping[str, Any]) -> str:
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
     """The settings by their labels, as their fields show them."""
-    return {_label(name): _shown(name, value) for name, value in (config.get("settings") or {}).items()}
+    return {_label(name): _shown(name, value) for name, value in config["settings"].items()}
 
 
 def _label(name: str) -> str:
     known = TRAINING.get(name)
-    return name if known is None else f"{known.label} ({known.unit})" if known.unit else known.label
+    return str(name) if known is None else f"{known.label} ({known.unit})" if known.unit else known.label
 
 
 def _shown(name: str, value: Any) -> str:

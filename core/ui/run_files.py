@@ -38,7 +38,7 @@ def watched(name: str) -> Timeline:
 
 
 def config(name: str) -> Row:
-    """What the run's run.yaml says; empty where it is not there or damaged."""
+    """What the run's run.yaml says, with settings in any case; empty where it is not there or damaged."""
     return _config(name, stamp(name, CONFIG))
 
 
@@ -61,9 +61,11 @@ def _watched(name: str, _: Stamp) -> Timeline:
 @lru_cache(maxsize=8)
 def _config(name: str, _: Stamp) -> Row:
     try:
-        return runs.read_config(paths.run_dir(name) / CONFIG)
+        found = runs.read_config(paths.run_dir(name) / CONFIG)
     except PlaygroundError:
         return {}
+    settings = found.get("settings")
+    return found | {"settings": settings if isinstance(settings, dict) else {}}
 
 
 @lru_cache(maxsize=8)

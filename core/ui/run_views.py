@@ -15,7 +15,6 @@ from core.ui.plan_views import METHOD_NAMES
 from core.ui.views import as_text, count, duration, progress_words, size
 
 SMALL_P = 0.05
-SNAPSHOT = "data.jsonl"
 
 
 # --- during -------------------------------------------------------------------------------------------
@@ -27,11 +26,9 @@ def run_title(run: Run) -> str:
 
 
 def data_name(dataset: str) -> str:
-    """The data as people call it: a file by its name, wherever it lies, and a run's own data by the run's."""
+    """The data as people call it: a file by its name, wherever it lies."""
     path = PurePath(dataset)
-    if not path.is_absolute():
-        return dataset
-    return f"the data of {path.parent.name}" if path.name == SNAPSHOT else path.name
+    return path.name if path.is_absolute() else dataset
 
 
 def run_line(run: Run, row: Mapping[str, Any] | None = None) -> str:

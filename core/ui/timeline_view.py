@@ -12,7 +12,7 @@ import gradio as gr
 from core import runs
 from core.diagnostics import word_distance
 from core.runs import Run
-from core.settings import PINNED_PROMPTS
+from core.settings import checked_pinned
 from core.timeline import Look, Timeline
 from core.ui import run_files
 from core.ui.compare_views import ONLY_BASE, ONLY_TUNED, word_diff
@@ -93,14 +93,13 @@ def first_look(steps: int, looks: int) -> int:
 
 def waiting_words(run: Run, config: Mapping[str, Any]) -> str:
     """What stands there while there is no look yet, in Markdown."""
-    looks = (config.get("settings") or {}).get("looks") or 0
-    if not run.is_alive or (config and not looks):
+    looks, pinned = config["settings"].get("looks", 0) if config else 0, checked_pinned(config.get("pinned"))
+    if not run.is_alive or (config and not (looks and pinned)):
         return NOTHING_WATCHED
     when = f"after step {first_look(run.steps, looks)}" if run.steps and looks else "once it trains"
-    num = len(config.get("pinned") or PINNED_PROMPTS)
     return (
-        f"Base answers {count(num, 'pinned prompt')} before the first step, and the policy at every look. The first "
-        f"look comes {when}."
+        f"Base answers {count(len(pinned), 'pinned prompt')} before the first step, and the policy at every look. "
+        f"The first look comes {when}."
     )
 
 

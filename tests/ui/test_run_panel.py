@@ -18,7 +18,6 @@ from core.ui import (
     report_card,
     run_files,
     run_panel,
-    run_views,
     timeline_view,
 )
 from core.ui.curves import CURVES, EACH_STEP, SMOOTHED
@@ -105,10 +104,6 @@ def test_the_line_says_how_fast_the_last_step_went(panel, run):
 ])  # fmt: skip
 def test_of_two_runs_each_says_which_it_is(panel, run, facts, words):
     assert shown(panel, runs.write(run, facts=facts))["run-line"] == words
-
-
-def test_a_run_on_an_earlier_runs_data_names_that_run():
-    assert run_views.data_name(str(paths.run_dir("dpo-1") / "data.jsonl")) == "the data of dpo-1"
 
 
 # --- curves -----------------------------------------------------------------------------------------------
@@ -265,10 +260,12 @@ def test_a_cards_text_stays_text():
     assert not any(alive in words for alive in ("<img", "![x]", "](", "`c`"))
 
 
-def test_a_damaged_run_yaml_costs_the_advice_and_nothing_else(panel, run):
-    (paths.run_dir(run.name) / "run.yaml").write_text("settings: [", encoding="utf-8")
+@pytest.mark.parametrize(("damaged", "is_reported"), [("settings: [", False), ("settings: [1]", True)])
+def test_a_damaged_run_yaml_takes_nothing_else_away(panel, run, damaged, is_reported):
+    (paths.run_dir(run.name) / "run.yaml").write_text(damaged, encoding="utf-8")
+    assert panel.timeline.show(run.name, None, 0, ("", 0))[2] == gr.update(visible=False)
     seen = shown(panel, runs.write(run, status=RunStatus.FINISHED))
-    assert (seen["coach"], seen["report"]) == (False, False)
+    assert (seen["coach"], seen["report"]) == (False, is_reported)
 
 
 def test_a_rule_that_stumbles_costs_the_cards_and_is_on_record(panel, run, monkeypatch, caplog):
