@@ -13,18 +13,18 @@ from core.errors import RequestError
 from core.settings import DEFAULTS, parse_method
 
 SNAPSHOT = "data.jsonl"
-NOTHING_KEPT = "The run '{}' has no run.yaml, so there is nothing to go on from. Fill in the form instead."
+NOTHING_KEPT = "The run '{}' has no run.yaml or no data.jsonl, so nothing can follow on it. Fill in the form instead."
 # What a method sets by itself is not carried over to another method.
 SET_BY_METHOD = {name for values in DEFAULTS.values() for name in values}
 
 
 def request_of(run_name: str, change: Mapping[str, Any] | None = None, is_from_adapter: bool = False) -> RunRequest:
-    """The run once more, on the very data that it was given, with `change`; RequestError where its run.yaml is gone.
+    """The run once more, on the very data that it was given, with `change`; RequestError where its files are gone.
 
     A change of `method` brings that method's own rates and passes, unless `change` names them too.
     """
     folder = paths.run_dir(run_name)
-    if not (folder / "run.yaml").is_file():
+    if not all((folder / name).is_file() for name in ("run.yaml", SNAPSHOT)):
         raise RequestError(NOTHING_KEPT.format(run_name))
     config, changed = runs.read_config(folder / "run.yaml"), dict(change or {})
     method = parse_method(changed.pop("method", config.get("method")))

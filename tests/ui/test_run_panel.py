@@ -57,6 +57,7 @@ def run() -> Run:
     """A DPO run in its training, with all its files."""
     run = runs.create(Method.DPO, "dpo-1126-1210", base="smollm2-135m-instruct", dataset="starter", steps=60)
     runs.write_config(run.name, CONFIG)
+    (paths.run_dir(run.name) / "data.jsonl").touch()
     return runs.write(run, status=RunStatus.RUNNING, phase="training", step=12)
 
 
@@ -324,7 +325,7 @@ def test_a_run_that_was_cut_off_before_it_began_leads_nowhere():
     with pytest.raises(RequestError) as refusal:
         next_run.request_of("dpo-1")
     assert str(refusal.value) == (
-        "The run 'dpo-1' has no run.yaml, so there is nothing to go on from. Fill in the form instead."
+        "The run 'dpo-1' has no run.yaml or no data.jsonl, so nothing can follow on it. Fill in the form instead."
     )
 
 
