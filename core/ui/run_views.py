@@ -10,11 +10,12 @@ from typing import Any
 
 from core.runs import RESUMABLE, Phase, Run, RunStatus
 from core.settings import Method
-from core.stats import wilson
+from core.stats import p_words, wilson
 from core.ui.plan_views import METHOD_NAMES
 from core.ui.views import as_text, count, duration, progress_words, size
 
 SMALL_P = 0.05
+DAMAGED_FIGURES = "**Its figures cannot be read:** status.json is not as it was written. The adapter is another file."
 
 
 # --- during -------------------------------------------------------------------------------------------
@@ -108,10 +109,12 @@ def outcome_words(run: Run) -> str:
     """What came of the run, in Markdown; empty while it goes on."""
     if run.is_alive:
         return "The result appears here when the run is done."
-    lines = [ending_words(run)]
-    if run.result:
-        told = (trait_words, accuracy_words, reward_words, cost_words)
-        lines += [words(run.result) for words in told]
+    told = (trait_words, accuracy_words, reward_words, gain_words, cost_words) if run.result else ()
+    try:
+        lines = [ending_words(run), *(words(run.result) for words in told)]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        # The file may have been written by anything.
+        return DAMAGED_FIGURES
     return "\n\n".join(line for line in lines if line)
 
 
@@ -133,6 +136,10 @@ def verdict_words(result: Mapping[str, Any]) -> str:
         return "It got worse on held-out pairs."
     if shows_trait(result.get("trait") or {}):
         return "It learned: on prompts that it never saw, its responses now show the trait."
+    gain = result.get("chosen_gain")
+    if not is_known and gain and gain["p"] < SMALL_P:
+        moved = "likelier" if gain["mean"] > 0 else "less likely"
+        return f"Done. The replies of held-out rows became {moved}."
     if not is_known:
         return "Done. Nothing was held out, so compare the responses yourself."
     if p >= SMALL_P:
@@ -176,6 +183,18 @@ def reward_words(result: Mapping[str, Any]) -> str:
     )
 
 
+def gain_words(result: Mapping[str, Any]) -> str:
+    """How much likelier the replies of data without rejected ones became."""
+    gain = result.get("chosen_gain")
+    if not gain:
+        return ""
+    return (
+        f"Held-out replies: log-probability {gain['mean']:+.1f} nats ({gain['low']:+.1f} to {gain['high']:+.1f}) on "
+        f"{count(result['held_out'], 'row')}; likelier on {gain['positive']}, {p_words(gain['p'])}. Data without "
+        "rejected replies shows no preference: compare the responses."
+    )
+
+
 def _share(k: int, n: int) -> str:
     low, high = wilson(k, n)
     return f"{k / n:.2f} ({low:.2f} to {high:.2f})"
@@ -192,12 +211,6 @@ def trait_words(result: Mapping[str, Any]) -> str:
         f"Ends with exactly one next step: base **{trait['base']} of {n}**, tuned **{trait['tuned']} of {n}**, "
         f"exact {p_words(trait['p'])}."
     )
-
-
-def p_words(p: float | None) -> str:
-    if p is None:
-        return "not computed"
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def cost_words(result: Mapping[str, Any]) -> str:

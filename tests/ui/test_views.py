@@ -146,3 +146,18 @@ def test_only_the_phases_of_this_kind_of_run_are_listed():
 @pytest.mark.parametrize(("what", "text", "ground", "least"), theme.PAIRS, ids=[pair[0] for pair in theme.PAIRS])
 def test_contrast_passes_wcag_aa(what, text, ground, least):
     assert theme.contrast(text, ground) >= least, what
+
+
+@pytest.mark.parametrize(
+    "result",
+    [{"trait": {"n": 40}}, {"held_out": "x", "preference_accuracy_tuned": 1}, {"chosen_gain": 7}, {"train_s": [1]}],
+)
+def test_damaged_figures_cost_the_result_and_not_the_page(result):
+    assert run_views.outcome_words(replace(DONE, result=result)) == run_views.DAMAGED_FIGURES
+
+
+def test_data_without_rejected_replies_says_how_much_likelier_they_became():
+    gain = {"mean": 12.3, "low": 8.0, "high": 16.5, "positive": 10, "negative": 0, "p": 0.002}
+    words = run_views.outcome_words(replace(DONE, result={"held_out": 10, "chosen_gain": gain}))
+    assert words.startswith("**Done. The replies of held-out rows became likelier.**")
+    assert "log-probability +12.3 nats (+8.0 to +16.5) on 10 rows; likelier on 10, p = 0.002." in words
