@@ -65,7 +65,7 @@ def pair_logps(
     """One `PairLogps` a row, in order. `between(done)` is called after every batch and may raise to stop."""
     collate = DataCollatorForPreference(pad_token_id=int(resident.tokenizer.pad_token_id))
     found: dict[int, PairLogps] = {}
-    for indices in _batches(rows):
+    for indices in batches(rows):
         batch = collate([{name: getattr(rows[i], name) for name in IDS} for i in indices])
         ids, mask = batch["input_ids"], batch["completion_mask"]
         with fused_head.scoring(resident.model), resident.speaking([contender]):
@@ -85,14 +85,14 @@ def pair_logps(
     return [found[i] for i in range(len(rows))]
 
 
-def _batches(rows: Sequence[TokenPair]) -> list[list[int]]:
+def batches(rows: Sequence[TokenPair]) -> list[list[int]]:
     """Indices, longest first, so many to a batch that padding included it stays under `BATCH_TOKENS`."""
-    batches: list[list[int]] = []
+    found: list[list[int]] = []
     for i in sorted(range(len(rows)), key=lambda i: -rows[i].length):
-        if not batches or 2 * rows[batches[-1][0]].length * (len(batches[-1]) + 1) > BATCH_TOKENS:
-            batches.append([])
-        batches[-1].append(i)
-    return batches
+        if not found or 2 * rows[found[-1][0]].length * (len(found[-1]) + 1) > BATCH_TOKENS:
+            found.append([])
+        found[-1].append(i)
+    return found
 
 
 def held_out_figures(
