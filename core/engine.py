@@ -280,7 +280,7 @@ class Engine:
     # Runs
 
     def preview(self, number: int, request: RunRequest) -> RunPlan:
-        return self.planner.plan(self.loaded(), request)
+        return self.planner.plan(self.loaded(), request, is_training=self.control is not None)
 
     def look_at_data(self, number: int, request: RunRequest, row: int | None) -> DataView:
         return lens.look(self.loaded(), request, row)

@@ -1,32 +1,45 @@
 """What would happen, before it does: the plan of a run in words and figures, and which bases fit this machine."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from core import base_files, catalogue, device, estimate, fingerprint, paths, run_request
+import torch
+
+from core import (
+    base_files,
+    catalogue,
+    device,
+    estimate,
+    evaluate,
+    fingerprint,
+    fitting,
+    paths,
+    preferences,
+    probe,
+    run_request,
+)
 from core.client import BaseCard, RunPlan, RunRequest
-from core.errors import ModelError
+from core.errors import DataError, ModelError
+from core.estimate import Job, Shape
+from core.forecast import Costs
 from core.loader import ResidentModel
+from core.preferences import PreferenceData
 from core.redact import api_key
-from core.settings import DATA, Method, Settings, Size, parse_method, size_of
+from core.settings import DATA, MIN_USABLE_ROWS, Method, Settings, Size, checked_pinned, parse_method, size_of
 from core.sources import is_on_hub, local_files
 from core.token_rows import TokenPair, tokenise
-from core.trainer import num_steps
+from core.trainer import PAD_TO, num_steps
 
-# Shapes of bases that may not be here yet, so that their fit is known before a byte is downloaded.
-MISTRAL_SHAPE = {"num_hidden_layers": 32, "hidden_size": 4096, "intermediate_size": 14336, "vocab_size": 32768}
+# Sizes of a base that may not be here yet, so that its fit is known before a byte is downloaded.
+MISTRAL_CONFIG = {
+    "num_hidden_layers": 32, "hidden_size": 4096, "intermediate_size": 14336, "vocab_size": 32768,
+    "num_attention_heads": 32, "num_key_value_heads": 8,
+}  # fmt: skip
 # A base fits where one pair of this length can be trained on it with gradient checkpointing.
 SMALLEST_LENGTH = 384
 MAX_KEPT = 8
-
-
-@dataclass
-class _Config:
-    num_hidden_layers: int
-    hidden_size: int
-    intermediate_size: int
-    vocab_size: int
 
 
 @dataclass(frozen=True)
@@ -34,6 +47,34 @@ class _Rows:
     train: list[TokenPair]
     held_out: list[TokenPair]
     left_out: dict[str, int]
+    # Why DPO cannot learn from them, where it cannot.
+    no_pairs: str
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request with what it comes to: `jobs` are its runs, one after the other. Without `rows` they are not known."""
+
+    request: RunRequest
+    base: str
+    kind: str
+    shape: Shape | None
+    method: Method
+    settings: Settings
+    jobs: Sequence[Job]
+    rows: _Rows | None = None
+
+    def parts(self, settings: Settings | None = None) -> dict[str, int] | None:
+        """Of the run that needs most, with the batches and lengths of other settings where they are given; None where
+        that leaves too few rows, or the base's shape is not known."""
+        jobs = [job.under(settings) if settings else job for job in self.jobs]
+        if self.shape is None or (self.rows and min(len(job.train) for job in jobs) < MIN_USABLE_ROWS):
+            return None
+        return max((estimate.parts(self.shape, job, self.kind) for job in jobs), key=lambda parts: sum(parts.values()))
+
+    def needs(self, settings: Settings) -> int | None:
+        parts = self.parts(settings)
+        return sum(parts.values()) if parts else None
 
 
 @dataclass
@@ -41,17 +82,18 @@ class Planner:
     """Keeps what is dear to find out: tokenised data, this machine's speed, and what the Hub says of a base."""
 
     rows: dict[tuple[Any, ...], _Rows] = field(default_factory=dict)
-    rates: dict[str, float] = field(default_factory=dict)
+    costs: dict[tuple[Any, ...], Costs] = field(default_factory=dict)
     downloads: dict[str, int] = field(default_factory=dict)
 
     def forget(self) -> None:
         """The tokens belong to a tokenizer: another base, other tokens."""
         self.rows.clear()
 
-    def plan(self, resident: ResidentModel, request: RunRequest) -> RunPlan:
+    def plan(self, resident: ResidentModel, request: RunRequest, is_training: bool = False) -> RunPlan:
         """What `request` would do; errors are those of starting it, but for what only a download can show.
 
-        A base that is not here is asked for on the Hub, once, and nothing of it is fetched.
+        A base that is not here is asked for on the Hub, once, and nothing of it is fetched. While a run is training
+        the machine's speed is not measured: where it is not known yet, the plan tells no time.
         """
         request = run_request.with_config(request)
         if not request.dataset:
@@ -59,21 +101,18 @@ class Planner:
         if request.model and catalogue.full_name(request.model) != resident.name:
             return self._elsewhere(request)
         method, settings = run_request.read_settings(resident, request)
-        if is_on_hub(run_request.resolve_source(request)):
-            return self._from_hub(resident, request, method, settings)
-        rows = self._tokenised(resident, request, settings)
-        shape = estimate.Shape.of(
-            resident.model.config.get_text_config(), resident.num_parameters, resident.device.dtype.itemsize
-        )
-        seconds = estimate.duration_s(
-            method, settings, shape, rows.train, rows.held_out,
-            request.is_trait_counted and request.dataset == run_request.STARTER_DATA, self._rate(resident),
-        )  # fmt: skip
-        longest = max((row.length for row in rows.train), default=settings.max_length)
-        needed = _needed(
-            shape, method, settings, run_request.num_trainable(resident, settings), longest, resident.device.kind
-        )
-        return _plan(resident.name, request, method, settings, rows, seconds, needed, resident.device.kind)
+        rows = None
+        if not is_on_hub(run_request.resolve_source(request)):
+            rows = self._tokenised(resident, request, settings)
+            if rows.no_pairs and (method is not Method.SFT or request.then is not None):
+                raise DataError(rows.no_pairs)
+        jobs = _jobs(request, size_of(resident.num_parameters), resident.device.kind, rows, resident)
+        config = resident.model.config.get_text_config().to_dict()
+        shape = Shape.of(config, resident.num_parameters, resident.device.dtype.itemsize)
+        asked = _Asked(request, resident.name, resident.device.kind, shape, method, settings, jobs, rows)
+        costs = self._costs(resident, is_training) if rows else None
+        seconds = sum(estimate.forecast(costs, job).total_s for job in jobs) if costs else None
+        return self._plan(asked, seconds)
 
     def _tokenised(self, resident: ResidentModel, request: RunRequest, settings: Settings) -> _Rows:
         source = run_request.resolve_source(request)
@@ -87,33 +126,28 @@ class Planner:
             train, counts = tokenise(resident.template, data.train, settings.max_length)
             run_request.check_enough(train, settings)
             held, held_counts = tokenise(resident.template, data.held_out, settings.max_length)
-            self.rows[key] = _Rows(train, held, {**data.left_out_counts(), **dict(counts + held_counts)})
+            self.rows[key] = _Rows(
+                train, held, {**data.left_out_counts(), **dict(counts + held_counts)}, _no_pairs(data)
+            )
         return self.rows[key]
 
-    def _rate(self, resident: ResidentModel) -> float:
-        kind = resident.device.kind
-        if kind not in self.rates:
-            self.rates[kind] = estimate.matrix_rate(kind, resident.device.dtype)
-        return self.rates[kind]
-
-    def _from_hub(self, resident: ResidentModel, request: RunRequest, method: Method, settings: Settings) -> RunPlan:
-        shape = estimate.Shape.of(
-            resident.model.config.get_text_config(), resident.num_parameters, resident.device.dtype.itemsize
-        )
-        trainable = run_request.num_trainable(resident, settings)
-        needed = _needed(shape, method, settings, trainable, settings.max_length, resident.device.kind)
-        return _plan(resident.name, request, method, settings, None, None, needed, resident.device.kind)
+    def _costs(self, resident: ResidentModel, is_training: bool) -> Costs | None:
+        """What a pass costs with this base, device and number of threads: timed once, and never beside a run."""
+        key = (resident.fingerprint, resident.device.kind, resident.device.dtype, torch.get_num_threads())
+        if key not in self.costs and not is_training:
+            self.costs[key] = probe.costs(resident)
+        return self.costs.get(key)
 
     def _elsewhere(self, request: RunRequest) -> RunPlan:
         """A run on a base that is not the resident one: what its size and settings say."""
-        method = parse_method(request.method)
+        method, kind = parse_method(request.method), device.best_kind()
         card = _card(request.model)
         size = size_of(card.num_parameters) if card.num_parameters else Size.LARGE
         settings = Settings.of(method, size, request.settings)
-        return _plan(
-            request.model, request, method, settings, None, None, _base_needs(request.model), device.best_kind(),
-            self._download_bytes(request.model),
-        )  # fmt: skip
+        asked = _Asked(
+            request, request.model, kind, _shape_of(request.model), method, settings, _jobs(request, size, kind)
+        )
+        return self._plan(asked, None, self._download_bytes(request.model))
 
     def _download_bytes(self, name: str) -> int:
         """Bytes to be downloaded; ModelError where the base is here and is none, or cannot be fetched."""
@@ -131,35 +165,95 @@ class Planner:
         others = [name for name in catalogue.local_names() if name not in folders]
         return [_readable_card(name) for name in [*known, *others]]
 
+    def _plan(self, asked: _Asked, seconds: float | None, download_bytes: int = 0) -> RunPlan:
+        rows, settings, limit = asked.rows, asked.settings, device.memory_limit(asked.kind)
+        pairs = len(rows.train) if rows else asked.request.limit or int(DATA["limit"].default)
+        held_out = len(rows.held_out) if rows else _held_out(asked.request)
+        left_out = rows.left_out if rows else {}
+        steps = sum(num_steps(pairs, job.settings) for job in asked.jobs)
+        parts = asked.parts() or {}
+        needed = sum(parts.values()) or None
+        fit = fitting.fit(needed, limit) if needed else "unknown"
+        changes, words = self._fix(asked, fit, limit)
+        return RunPlan(
+            asked.method, asked.base, pairs, held_out, left_out, steps, settings.batch_size * settings.accumulation,
+            seconds, needed, limit, fit, download_bytes,
+            _sentence(asked, pairs, held_out, sum(left_out.values()), steps), parts, changes, words,
+        )  # fmt: skip
 
-def _needed(shape: estimate.Shape, method: Method, settings: Settings, trainable: int, longest: int, kind: str) -> int:
-    rows = settings.batch_size * (2 if method is Method.DPO else 1)
-    return estimate.peak_bytes(shape, settings, trainable, longest, rows, kind)
+    def _fix(self, asked: _Asked, fit: str, limit: int) -> tuple[dict[str, Any], str]:
+        """The settings that would make it fit, and what they are; where none do, which base would."""
+        if fit not in ("tight", fitting.WONT_FIT):
+            return {}, ""
+        fix = fitting.smallest_fix(asked.settings, asked.needs, limit, is_tight=fit == "tight")
+        if fix is not None:
+            return fix.changes, fix.words
+        if fit == "tight":
+            return {}, ""
+        size = asked.shape.num_parameters if asked.shape else 0
+        smaller = [card for card in self.cards() if card.fit in ("fits", "tight") and card.num_parameters < size]
+        largest = max(smaller, key=lambda card: card.num_parameters, default=None)
+        return {}, fitting.NOTHING_FITS + (f" Choose a smaller base: {largest.label} fits." if largest else "")
 
 
-def _shape_of(name: str) -> estimate.Shape | None:
-    folder = catalogue.folder_of(name)
-    kind = device.best_kind()
+def _jobs(
+    request: RunRequest, size: Size, kind: str, rows: _Rows | None = None, resident: ResidentModel | None = None
+) -> list[Job]:
+    """The one or two runs of a request."""
+    jobs: list[Job] = []
+    stages = run_request.stages(request, size)
+    if request.then is not None and len(stages) == 1:
+        then = {name: value for name, value in request.then.items() if name != "run"}
+        stages.append(replace(request, method=Method.DPO, settings=then))
+    for stage in stages:
+        method = parse_method(stage.method)
+        jobs.append(
+            Job(
+                method,
+                Settings.of(method, size, stage.settings),
+                rows.train if rows else (),
+                rows.held_out if rows else (),
+                evaluate.passage_rows(resident) if resident else (),
+                len(checked_pinned(request.pinned)),
+                stage.is_trait_counted and stage.dataset == run_request.STARTER_DATA,
+                is_following=bool(request.from_adapter or jobs),
+                pad_to=PAD_TO.get(kind, 1),
+            )
+        )
+    return jobs
+
+
+def _no_pairs(data: PreferenceData) -> str:
+    try:
+        preferences.require_pairs(data)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def _held_out(request: RunRequest) -> int:
+    return int(DATA["held_out"].default) if request.held_out is None else request.held_out
+
+
+def _shape_of(name: str) -> Shape | None:
+    folder, kind = catalogue.folder_of(name), device.best_kind()
     if (folder / "config.json").is_file():
-        config = paths.read_json(folder / "config.json") or {}
-        config = {k: config.get(k) for k in MISTRAL_SHAPE}
-        parameters = catalogue.num_parameters(folder)
+        config, parameters = paths.read_json(folder / "config.json") or {}, catalogue.num_parameters(folder)
     elif name == catalogue.MISTRAL:
-        config, parameters = MISTRAL_SHAPE, catalogue.KNOWN[1].num_parameters
+        config, parameters = MISTRAL_CONFIG, catalogue.KNOWN[1].num_parameters
     else:
         return None
-    if not all(isinstance(value, int) for value in config.values()):
-        return None
-    return estimate.Shape.of(_Config(**config), parameters, device.choose(parameters, kind).dtype.itemsize)
+    return Shape.of(config, parameters, device.choose(parameters, kind).dtype.itemsize)
 
 
 def _base_needs(name: str) -> int | None:
+    """The least that training takes on this base."""
     shape = _shape_of(name)
     if shape is None:
         return None
-    settings = Settings.of(Method.DPO, Size.LARGE, {"gradient_checkpointing": True, "batch_size": 1})
-    trainable = settings.lora_rank * shape.num_layers * (8 * shape.hidden + 3 * (shape.hidden + shape.intermediate))
-    return estimate.peak_bytes(shape, settings, trainable, SMALLEST_LENGTH, 2, device.best_kind())
+    least = {"gradient_checkpointing": True, "batch_size": 1, "max_length": SMALLEST_LENGTH}
+    job = Job(Method.DPO, Settings.of(Method.DPO, Size.LARGE, least))
+    return sum(estimate.parts(shape, job, device.best_kind()).values())
 
 
 def _readable_card(name: str) -> BaseCard:
@@ -180,7 +274,7 @@ def _card(name: str) -> BaseCard:
         else (known.size_bytes if known else 0)
     )
     needed, limit = _base_needs(name), device.memory_limit(device.best_kind())
-    verdict = estimate.fit(needed, limit) if needed else "unknown"
+    verdict = fitting.fit(needed, limit) if needed else "unknown"
     label = known.label if known else folder.name
     return BaseCard(name, label, size, parameters, is_local, verdict, _fit_sentence(needed, limit, size, is_local))
 
@@ -192,34 +286,11 @@ def _fit_sentence(needed: int | None, limit: int, size: int, is_local: bool) -> 
     return f"{here} Training takes at least {needed / 1e9:.1f} GB of the {limit / 1e9:.1f} GB there are."
 
 
-def _plan(
-    base: str, request: RunRequest, method: Method, settings: Settings, rows: _Rows | None, seconds: float | None,
-    needed: int | None, kind: str, download_bytes: int = 0,
-) -> RunPlan:  # fmt: skip
-    limit = device.memory_limit(kind)
-    pairs = len(rows.train) if rows else request.limit or int(DATA["limit"].default)
-    held = (
-        len(rows.held_out)
-        if rows
-        else (request.held_out if request.held_out is not None else int(DATA["held_out"].default))
-    )
-    left = rows.left_out if rows else {}
-    steps = num_steps(pairs, settings)
-    batch = settings.batch_size * settings.accumulation
-    return RunPlan(
-        method, base, pairs, held, left, steps, batch, seconds, needed, limit,
-        estimate.fit(needed, limit) if needed else "unknown", download_bytes,
-        _sentence(request, method, settings, pairs, held, sum(left.values()), steps, batch, rows is not None),
-    )  # fmt: skip
-
-
-def _sentence(
-    request: RunRequest, method: Method, settings: Settings, pairs: int, held: int, left: int, steps: int, batch: int,
-    is_known: bool,
-) -> str:  # fmt: skip
+def _sentence(asked: _Asked, pairs: int, held_out: int, left_out: int, steps: int) -> str:
+    is_known, settings = asked.rows is not None, asked.settings
     count = f"{pairs:,}" if is_known else f"up to {pairs:,}"
-    out = f"{left} left out" if left else "none left out" if is_known else "some may be left out"
+    out = f"{left_out} left out" if left_out else "none left out" if is_known else "some may be left out"
     return (
-        f"{method.upper()} on {count} pairs from {Path(request.dataset).name}, {held} held out, {out}. "
-        f"LoRA of rank {settings.lora_rank}, {steps} steps of {batch} pairs."
+        f"{asked.method.upper()} on {count} pairs from {Path(asked.request.dataset).name}, {held_out} held out, {out}. "
+        f"LoRA of rank {settings.lora_rank}, {steps} steps of {settings.batch_size * settings.accumulation} pairs."
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from core import runs
 from core.errors import Cancelled
+from core.forecast import Forecast
 from core.runs import Phase, Run, RunStatus
 
 WRITE_EVERY_S = 0.5
@@ -44,6 +45,8 @@ class Reporter:
     first_step: int = 0
     trained_at: float = 0.0
     peak: Callable[[], int] = lambda: 0
+    # What the phases cost beside each other, once the rows are known.
+    forecast: Forecast = Forecast()
 
     def phase(self, phase: Phase, total: int = 0) -> None:
         self.phase_began = time.monotonic()
@@ -59,8 +62,8 @@ class Reporter:
     def progress(self, **changes: Any) -> None:
         total, done = self.run.phase_total, changes["phase_done"]
         elapsed = time.monotonic() - self.phase_began
-        counted = done - self.first_step if self.run.phase == Phase.TRAINING else done
-        eta = elapsed / counted * (total - done) if counted > 0 else None
+        began = self.first_step if self.run.phase == Phase.TRAINING else 0
+        eta = self.forecast.left_s(Phase(self.run.phase), began, done, total, elapsed)
         self.run = replace(self.run, **changes, eta_s=eta)
         if time.monotonic() - self.written_at > WRITE_EVERY_S or done >= total:
             self._write()

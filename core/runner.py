@@ -20,6 +20,7 @@ from core import (
     awake,
     checkpoints,
     disk,
+    estimate,
     evaluate,
     model_card,
     paths,
@@ -33,6 +34,7 @@ from core import (
 from core.device import MemoryWatch, is_out_of_memory
 from core.errors import AdapterError, Cancelled, DataError, InertAdapter, ModelError, PlaygroundError, RequestError
 from core.evaluate import PairLogps
+from core.forecast import TYPICAL
 from core.loader import BASE, ResidentModel
 from core.preferences import PreferenceData
 from core.run_progress import Control, Reporter
@@ -138,6 +140,7 @@ def _run(resident: ResidentModel, reporter: Reporter, is_resumed: bool) -> dict[
     work = read_work(resident, folder)
     train_rows, held_rows, left_out = _tokenise(resident, work, reporter)
     reporter.run = replace(reporter.run, facts={**reporter.run.facts, **facts(train_rows)})
+    reporter.forecast = estimate.forecast(TYPICAL, _job(resident, work, train_rows, held_rows))
     resume_from = _checkpoint(name, folder) if is_resumed else None
     if not is_resumed or resume_from is None:
         runs.cut_metrics(name, 0)
@@ -199,6 +202,15 @@ def _tokenise(
     )
     left_out = {k: v for k, v in {**data.left_out_counts(), **dict(counts + held_counts)}.items() if v}
     return train_rows, held_rows, left_out
+
+
+def _job(
+    resident: ResidentModel, work: _Work, train_rows: Sequence[TokenPair], held_rows: Sequence[TokenPair]
+) -> estimate.Job:
+    return estimate.Job(
+        work.method, work.settings, train_rows, held_rows, evaluate.passage_rows(resident), len(work.pinned),
+        work.is_trait_counted, bool(work.from_adapter), trainer.PAD_TO.get(resident.device.kind, 1),
+    )  # fmt: skip
 
 
 def _checkpoint(name: str, folder: Path) -> Path | None:
