@@ -1,0 +1,58 @@
+"""Timing a model leaves no trace in it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from core import forecast, loader, paths, probe
+from core.device import Device
+from core.loader import BASE, ResidentModel
+from tests.make_adapter import make_adapter
+
+CPU = Device("cpu", torch.float32, "sdpa", "for tests")
+
+
+@pytest.fixture
+def resident(tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> ResidentModel:
+    monkeypatch.setattr(loader, "release", lambda kind: None)
+    paths.ensure_home()
+    return ResidentModel(tiny_model_dir, CPU)
+
+
+def everything(resident: ResidentModel) -> tuple[list, dict, list]:
+    flags = [(name, p.requires_grad, p.grad) for name, p in resident.model.named_parameters()]
+    weights = {name: p.detach().clone() for name, p in resident.model.named_parameters()}
+    answers = [resident._probe_logits(who) for who in (BASE, *resident.adapters)]
+    return flags, weights, answers
+
+
+@pytest.mark.parametrize("adapters", [(), ("one", "two")])
+def test_weights_gradients_adapters_and_random_state_are_as_before(resident, adapters):
+    for name in adapters:
+        make_adapter(resident, name)
+        resident.attach(name)
+    flags, weights, answers = everything(resident)
+    random, is_training, forward = torch.get_rng_state(), resident.model.training, resident.model.forward
+    costs = probe.costs(resident)
+    assert costs.forward.of(100) > 0
+    assert costs.step.of(100) > 0
+    new_flags, new_weights, new_answers = everything(resident)
+    assert new_flags == flags
+    assert all(torch.equal(new_weights[name], weight) for name, weight in weights.items())
+    assert all(map(torch.equal, answers, new_answers))
+    assert torch.equal(torch.get_rng_state(), random)
+    assert resident.model.training == is_training
+    assert resident.model.forward == forward
+    resident.prove_base()
+
+
+def test_a_larger_pass_is_timed_only_where_the_smaller_ones_are_over_at_once(resident, monkeypatch):
+    seen = []
+    monkeypatch.setattr(probe, "_seconds", lambda *args: seen.append(args[2:]) or 0.3)
+    assert probe.costs(resident).step == forecast.Line(0.3, 0.0)
+    assert seen == [*probe.FORWARD[:2], *probe.STEP[:2]]
+    seen.clear()
+    monkeypatch.setattr(probe, "_seconds", lambda *args: seen.append(args[2:]) or 0.01)
+    probe.costs(resident)
+    assert seen == [*probe.FORWARD, *probe.STEP]
