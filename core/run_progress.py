@@ -69,17 +69,18 @@ class Reporter:
             self._write()
 
     def serve(self) -> None:
+        """Let others in, and wait while paused; none of that counts as the phase's own time."""
+        began = time.monotonic()
         self.control.serve()
         if self.control.is_paused and not self.control.is_stopping:
             self._pause()
+        self.phase_began += time.monotonic() - began
 
     def _pause(self) -> None:
-        began = time.monotonic()
         self._write(status=RunStatus.PAUSED, eta_s=None)
         while self.control.is_paused and not self.control.is_stopping:
             time.sleep(PAUSE_S)
             self.control.serve()
-        self.phase_began += time.monotonic() - began
         self._write(status=RunStatus.RUNNING)
 
     def trained(self) -> None:

@@ -202,37 +202,3 @@ def test_what_is_asked_for_besides_costs_more():
 def test_a_look_stands_at_the_step_after_which_it_is_taken():
     watched, plain = passes(looks=2).steps_s, passes(looks=0).steps_s
     assert [a > b for a, b in zip(watched, plain, strict=True)] == [False, False, True, False, False, True]
-
-
-# Time: what is left of it
-
-PLAN = Forecast({Phase.REFERENCE: 20, Phase.TRAINING: 100, Phase.EVALUATING: 40}, [10, 10, 40, 40])
-
-
-def test_what_is_left_goes_on_at_the_pace_so_far():
-    assert PLAN.left_s(Phase.TRAINING, 0, 2, 4, elapsed_s=20) == 80 + 40
-    assert PLAN.left_s(Phase.TRAINING, 0, 2, 4, elapsed_s=60) == 3 * (80 + 40)
-    assert PLAN.left_s(Phase.REFERENCE, 0, 30, 60, elapsed_s=10) == 10 + 100 + 40
-    assert PLAN.left_s(Phase.EVALUATING, 0, 3, 4, elapsed_s=60) == 20
-
-
-def test_a_resumed_run_counts_from_where_it_goes_on():
-    assert PLAN.left_s(Phase.TRAINING, 2, 3, 4, elapsed_s=20) == (40 + 40) / 2
-
-
-def test_nothing_is_said_before_anything_is_done():
-    assert PLAN.left_s(Phase.TRAINING, 0, 0, 4, elapsed_s=5) is None
-    assert PLAN.left_s(Phase.TRAINING, 2, 2, 4, elapsed_s=5) is None
-    assert PLAN.left_s(Phase.EVALUATING, 0, 0, 0, elapsed_s=5) is None
-
-
-def test_a_phase_that_was_not_foreseen_tells_of_itself():
-    assert Forecast().left_s(Phase.TOKENISING, 0, 25, 100, elapsed_s=2) == 6
-    assert PLAN.left_s(Phase.TRAINING, 0, 5, 10, elapsed_s=50) == 50 + 40
-
-
-def test_a_line_through_two_timings():
-    line = Line.through([(1, 9.0), (10, 2.0), (110, 12.0)])
-    assert (line.call_s, line.token_s, line.of(210)) == pytest.approx((1.0, 0.1, 22.0))
-    assert Line.through([(10, 3.0), (100, 2.0)]) == Line(2.0, 0.0), "a timing that shook"
-    assert Line.through([(10, 0.1), (100, 2.0)]).call_s == 0.0
