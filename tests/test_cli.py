@@ -330,7 +330,7 @@ def test_the_history_lists_every_run(trained, run_main, capsys):
 
 
 WRONG = [
-    (["train"], "Say how to teach: --method sft or --method dpo (or --recipe, or --config)."),
+    (["train"], "Say how to teach: --method sft, dpo or sft+dpo (or --recipe, or --config)."),
     (["train", "--method", "dpo"], "Say what to teach from: --dataset starter, a .jsonl file, or a Hub id."),
     (["train", "--methid", "dpo"], "--methid"),
     (["train", "--method", "ppo"], "invalid choice: 'ppo'"),
