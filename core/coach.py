@@ -75,9 +75,9 @@ RULES = (
     ),
     Rule(
         "margin_in_noise",
-        "The margin is noise so far",
+        "No margin yet",
         rules.margin_in_noise,
-        "The run does not prefer the chosen replies yet: chance alone would give such a margin.",
+        "The run does not prefer the chosen replies yet: a margin so small or so uncertain is none.",
         "Read some of the pairs: would you have chosen the same reply? If so, raise the learning rate, or give it "
         "more pairs or one more pass.",
         rules.higher_rate,

@@ -5,7 +5,7 @@ Every threshold stands here with its reason; the words of the cards are in coach
 """
 
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from core import stats
@@ -16,13 +16,17 @@ from core.settings import LOSSES, TRAINING, Method, Size, defaults
 MIDDLE = 0.5
 # Greedy responses of a model that has not moved are base's word for word; one word in fifty may differ by rounding.
 STILL_SHARE = 0.02
-# Greedy decoding leaves base's path for good at the first token that differs: so little is less than a sentence.
-SILENT_SHARE = 0.2
+# At so small a margin the sigmoid loss has come down by half a hundredth: however sure that is, it is as good as zero.
+TINY_MARGIN = 0.01
+# Greedy decoding leaves base's path for good at the first token that differs, and two texts on one matter share half
+# their words: where a third is new, only the ends differ. Runs that took on a new style moved by 0.45 to 0.75.
+SILENT_SHARE = 1 / 3
 RANKING_ACCURACY = 0.9
 # Of few held-out pairs the interval is wide, and what it leaves open is no gap.
 SURE_ACCURACY, GAP = 0.95, 0.1
-# sigmoid(20) is 1 to eight digits: a margin beyond is no preference any more.
-EXPLODED_MARGIN = 20.0
+# At a margin of 6 the sigmoid loss is 0.0025: to push rejected replies down further teaches no preference. With the
+# SFT term the margin is the chosen replies' rise instead, which is meant.
+PUSHED, MOSTLY = 6.0, 2.0
 # A twentieth of a reply's log-probability is some 0.1 nats a token, the most that a default may cost on plain text.
 SHIFT_SHARE = 0.05
 # The rejected reply rises almost as much as the chosen one: what is learnt is what both have in common.
@@ -30,8 +34,11 @@ SHARED_RISE = 0.7
 # A cut or two is a long pair; one reply in ten without its end is a habit that is learnt.
 CUT_SHARE = 0.1
 LONGER_SHARE, GROWN = 2 / 3, 1.5
-# What is under the norm that gradients are clipped at is not a jump, whatever came before.
-SPIKE, LEAST_SPIKES, CLIPPED_AT = 3.0, 2, 1.0
+# Norms of good runs differ by a factor of two or three from batch to batch. Under the norm that gradients are clipped
+# at nothing is a jump, so that a run which has learnt its pairs may meet a hard one.
+JUMP, LEAST_JUMPS, CLIPPED_AT = 5.0, 2, 1.0
+# Of how many steps before a step the median is what is usual there: fewest and most.
+USUAL_STEPS = (3, 50)
 LOWER, HIGHER, MUCH_HIGHER = 1 / 3, 3.0, 10.0
 
 
@@ -40,7 +47,7 @@ def nothing_moves(evidence: Evidence) -> str:
     is_early = len(looks) < 2 or evidence.share_done < MIDDLE
     if is_early or max(look.moved for look in looks) > STILL_SHARE or not _is_flat(evidence):
         return ""
-    figure = "reward margin is within noise of zero" if evidence.is_dpo else "loss has not fallen beyond its noise"
+    figure = "reward margin is as good as zero" if evidence.is_dpo else "loss has not fallen beyond its noise"
     return f"At all {len(looks)} looks the responses to the pinned prompts were base's own, and the {figure}."
 
 
@@ -48,7 +55,12 @@ def _is_flat(evidence: Evidence) -> bool:
     """Whether what is trained has stayed where it was, noise apart; False where too little is known."""
     if evidence.is_dpo:
         margin = stats.mean_interval(evidence.recent("rewards/margins"))
-        return margin.low is not None and margin.high is not None and margin.low <= 0 <= margin.high
+        return (
+            margin.low is not None
+            and margin.high is not None
+            and margin.low < TINY_MARGIN
+            and margin.high > -TINY_MARGIN
+        )
     losses = evidence.since_start("loss")
     half = len(losses) // 2
     if half < LEAST_STEPS:
@@ -66,7 +78,10 @@ def too_sure(evidence: Evidence) -> str:
         share, pairs = evidence.held_out
         if stats.wilson(share * pairs, pairs)[1] < accuracy - GAP:
             return f"{own}; of {pairs} held-out pairs {share:.0%}."
-    return f"{own}, and it still grows." if margin > EXPLODED_MARGIN else ""
+    chosen, rejected = evidence.mean("rewards/chosen"), evidence.mean("rewards/rejected")
+    if chosen is None or rejected is None or rejected > -max(PUSHED, MOSTLY * chosen):
+        return ""
+    return f"{own}, most of it by pushing the rejected replies down, to a reward of {rejected:.1f}."
 
 
 def both_fall(evidence: Evidence) -> str:
@@ -81,7 +96,7 @@ def both_fall(evidence: Evidence) -> str:
 
 def margin_in_noise(evidence: Evidence) -> str:
     margin = stats.mean_interval(evidence.recent("rewards/margins"))
-    if margin.mean is None or margin.low is None or margin.low > 0 or nothing_moves(evidence):
+    if margin.mean is None or margin.low is None or margin.low >= TINY_MARGIN or nothing_moves(evidence):
         return ""
     return (
         f"Over the last {margin.n} steps the reward margin is {margin.mean:+.3f} on average, and its 95 % interval "
@@ -100,18 +115,15 @@ def learns_form(evidence: Evidence) -> str:
 
 
 def gradient_spikes(evidence: Evidence) -> str:
-    norms = evidence.since_start("grad_norm")
-    spikes = [norm for i, norm in enumerate(norms) if i >= LEAST_STEPS and _is_spike(norm, norms[i - LEAST_STEPS : i])]
-    if len(spikes) < LEAST_SPIKES:
+    norms, (fewest, most) = evidence.every("grad_norm"), USUAL_STEPS
+    usual = {step: max(median(norms[max(0, step - most) : step]), CLIPPED_AT) for step in range(fewest, len(norms))}
+    jumps = [norms[step] for step in usual if norms[step] > JUMP * usual[step]]
+    if len(norms) < LEAST_STEPS or len(jumps) < LEAST_JUMPS:
         return ""
     return (
-        f"At {len(spikes)} steps the gradient's norm was over {SPIKE:.0f} times that of each of the {LEAST_STEPS} "
-        f"steps before it, and reached {max(spikes):.1f}."
+        f"At {len(jumps)} of {len(norms)} steps the gradient's norm was over {JUMP:.0f} times what had been usual, and "
+        f"reached {max(jumps):.1f}."
     )
-
-
-def _is_spike(norm: float, before: list[float]) -> bool:
-    return norm > CLIPPED_AT and norm > SPIKE * max(before)
 
 
 def ranks_not_speaks(evidence: Evidence) -> str:

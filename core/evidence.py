@@ -40,8 +40,7 @@ class Evidence:
     @property
     def share_done(self) -> float:
         """0 where nothing is known."""
-        done = [step for row in self.rows if (step := number(row, "step")) is not None]
-        return max(done) / self.steps if done and self.steps > 0 else 0.0
+        return max(self.every("step"), default=0.0) / self.steps if self.steps > 0 else 0.0
 
     @property
     def held_out(self) -> tuple[float, int] | None:
@@ -52,11 +51,14 @@ class Evidence:
                 return accuracy, int(pairs)
         return None
 
+    def every(self, name: str, after: float = 0.0) -> list[float]:
+        """The figure of every step after the one that is named."""
+        rows = (row for row in self.rows if (step := number(row, "step")) is not None and step > after)
+        return [value for row in rows if (value := number(row, name)) is not None]
+
     def since_start(self, name: str) -> list[float]:
         """The figure of every step after the warm-up and the first tenth."""
-        start = max(START_SHARE, number(self.settings, "warmup") or 0.0) * self.steps
-        rows = (row for row in self.rows if (step := number(row, "step")) is not None and step > start)
-        return [value for row in rows if (value := number(row, name)) is not None]
+        return self.every(name, after=max(START_SHARE, number(self.settings, "warmup") or 0.0) * self.steps)
 
     def recent(self, name: str) -> list[float]:
         """The later half of `since_start`, and LEAST_STEPS at least; nothing where there are fewer."""
