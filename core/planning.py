@@ -44,6 +44,7 @@ MAX_KEPT = 8
 
 @dataclass(frozen=True)
 class _Rows:
+    source: str
     train: list[TokenPair]
     held_out: list[TokenPair]
     left_out: dict[str, int]
@@ -127,7 +128,7 @@ class Planner:
             run_request.check_enough(train, settings)
             held, held_counts = tokenise(resident.template, data.held_out, settings.max_length)
             self.rows[key] = _Rows(
-                train, held, {**data.left_out_counts(), **dict(counts + held_counts)}, _no_pairs(data)
+                data.source, train, held, {**data.left_out_counts(), **dict(counts + held_counts)}, _no_pairs(data)
             )
         return self.rows[key]
 
@@ -201,6 +202,7 @@ def _jobs(
 ) -> list[Job]:
     """The one or two runs of a request."""
     jobs: list[Job] = []
+    source = rows.source if rows else request.dataset
     stages = run_request.stages(request, size)
     if request.then is not None and len(stages) == 1:
         then = {name: value for name, value in request.then.items() if name != "run"}
@@ -215,7 +217,7 @@ def _jobs(
                 rows.held_out if rows else (),
                 evaluate.passage_rows(resident) if resident else (),
                 len(checked_pinned(request.pinned)),
-                stage.is_trait_counted and stage.dataset == run_request.STARTER_DATA,
+                stage.is_trait_counted and source == run_request.STARTER_DATA,
                 is_following=bool(request.from_adapter or jobs),
                 pad_to=PAD_TO.get(kind, 1),
             )
