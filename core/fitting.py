@@ -4,7 +4,8 @@ What changes the result least comes first: fewer rows at once with as many more 
 computed twice, and last of all shorter rows.
 """
 
-from collections.abc import Callable, Iterator
+import bisect
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,29 +37,48 @@ def fit(needed: int, limit: int) -> str:
 
 def smallest_fix(settings: Settings, needs: Needs, limit: int, is_tight: bool) -> Fix | None:
     """The first change after which it fits or, where it did not fit and none does that, after which it is tight."""
-    shorter = range((settings.max_length - 1) // SHORTER_BY * SHORTER_BY, SHORTEST - 1, -SHORTER_BY)
     shares = (TIGHT_ABOVE,) if is_tight else (TIGHT_ABOVE, 1.0)
-    for lengths in ([settings.max_length], shorter):
-        for share in shares:
-            for changed in _lighter(settings, lengths):
-                needed = needs(changed)
-                if needed is not None and needed <= share * limit:
-                    return Fix(_changes(settings, changed), _words(settings, changed, needed))
+    lighter = [(changed, needs(changed)) for changed in _lighter(settings)]
+    for share in shares:
+        for changed, needed in lighter:
+            if needed is not None and needed <= share * limit:
+                return Fix(_changes(settings, changed), _words(settings, changed, needed))
+    lightest = lighter[-1][0]
+    for share in shares:
+        if (found := _longest(lightest, needs, int(share * limit))) is not None:
+            return Fix(_changes(settings, found[0]), _words(settings, *found))
     return None
 
 
-def _lighter(settings: Settings, lengths: list[int] | range) -> Iterator[Settings]:
-    batch = settings.batch_size
-    sizes = [size for size in range(batch, 0, -1) if batch % size == 0]
-    for length in lengths:
-        for is_saving in sorted({settings.gradient_checkpointing, True}):
-            for size in sizes:
-                accumulation = settings.accumulation * batch // size
-                if accumulation <= TRAINING["accumulation"].high:
-                    yield replace(
-                        settings, batch_size=size, accumulation=accumulation, gradient_checkpointing=is_saving,
-                        max_length=length,
-                    )  # fmt: skip
+def _lighter(settings: Settings) -> list[Settings]:
+    """The same rows in smaller batches, then with gradient checkpointing as well."""
+    batch, most = settings.batch_size, TRAINING["accumulation"].high
+    sizes = [
+        size for size in range(batch, 0, -1) if batch % size == 0 and settings.accumulation * batch // size <= most
+    ]
+    return [
+        replace(
+            settings, batch_size=size, accumulation=settings.accumulation * batch // size,
+            gradient_checkpointing=is_saving,
+        )
+        for is_saving in sorted({settings.gradient_checkpointing, True})
+        for size in sizes
+    ]  # fmt: skip
+
+
+def _longest(settings: Settings, needs: Needs, room: int) -> tuple[Settings, int] | None:
+    """The largest max length under the present one that has room, and what it needs."""
+    lengths = range(SHORTEST, settings.max_length, SHORTER_BY)
+
+    def is_too_much(length: int) -> bool:
+        return (needs(replace(settings, max_length=length)) or 0) > room
+
+    first = bisect.bisect_left(lengths, True, key=is_too_much)
+    if not first:
+        return None
+    found = replace(settings, max_length=lengths[first - 1])
+    needed = needs(found)
+    return None if needed is None else (found, needed)
 
 
 def _changes(old: Settings, new: Settings) -> dict[str, Any]:
