@@ -52,6 +52,17 @@ RULES = (
         "TRL documentation, DPO trainer and 'LoRA Without Regret'; Schulman et al. (2025)",
     ),
     Rule(
+        "forgets",
+        "It loses what base could do",
+        rules.forgets,
+        "The run has changed more than its data asks for: the model is worse at ordinary text, and what it says may "
+        "be broken.",
+        "Lower the learning rate, or go through the data less often.",
+        rules.lower_rate,
+        "Measured on the starter model: good runs lose nothing here. Biderman et al., 'LoRA Learns Less and Forgets "
+        "Less' (2024): the more is learnt, the more is forgotten",
+    ),
+    Rule(
         "too_sure",
         "Too sure, too soon",
         rules.too_sure,

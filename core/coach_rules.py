@@ -31,6 +31,8 @@ PUSHED, MOSTLY = 6.0, 2.0
 SHIFT_SHARE = 0.05
 # The rejected reply rises almost as much as the chosen one: what is learnt is what both have in common.
 SHARED_RISE = 0.7
+# Nats a token: the most that a default may cost on plain text, see DECISIONS.md.
+FORGOTTEN = 0.1
 # A cut or two is a long pair; one reply in ten without its end is a habit that is learnt.
 CUT_SHARE = 0.1
 LONGER_SHARE, GROWN = 2 / 3, 1.5
@@ -67,6 +69,16 @@ def _is_flat(evidence: Evidence) -> bool:
         return False
     before, after = stats.mean_interval(losses[:half]), stats.mean_interval(losses[half:])
     return before.low is not None and after.high is not None and after.high >= before.low
+
+
+def forgets(evidence: Evidence) -> str:
+    base, tuned = number(evidence.result, "passage_logp_base"), number(evidence.result, "passage_logp_tuned")
+    if base is None or tuned is None or base - tuned < FORGOTTEN:
+        return ""
+    return (
+        f"On plain passages that have nothing to do with the run, the log-probability of a token has come down by "
+        f"{base - tuned:.2f} nats, from {base:.2f} to {tuned:.2f}."
+    )
 
 
 def too_sure(evidence: Evidence) -> str:
