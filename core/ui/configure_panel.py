@@ -22,7 +22,7 @@ from core.ui.bases import Bases
 from core.ui.data_form import DataForm, run_choices, vote_choices
 from core.ui.data_panel import DataPanel
 from core.ui.notices import shows_errors
-from core.ui.parts import QUIET
+from core.ui.parts import LOOK, QUIET
 from core.ui.plan_card import PlanCard
 from core.ui.plan_views import METHOD_NAMES, METHOD_NOTES
 from core.ui.train_form import TERM_FIELD, TrainForm, settings_of, shown_settings
@@ -124,9 +124,10 @@ class ConfigurePanel:
         # By hand only: what fills in the form sets its fields one after the other, and what stands in between is no
         # choice of anybody's. The world tells of another base.
         chosen = [*(field.input for field in seating), world.change]
-        gr.on(chosen, self.reseat, inputs_kwargs=read, outputs=self.seats, **QUIET).then(**self.planned)
+        # A choice made while the one before is still worked out must not be dropped.
+        gr.on(chosen, self.reseat, inputs_kwargs=read, outputs=self.seats, **LOOK).then(**self.planned)
         from_adapter = self.fields["from_adapter"]
-        gr.on([world.change, self.model.input], self.offer_adapters, [self.model, from_adapter], from_adapter, **QUIET)
+        gr.on([world.change, self.model.input], self.offer_adapters, [self.model, from_adapter], from_adapter, **LOOK)
         self.data.wire(self.fields["max_length"])
         self.card.apply.click(self.apply, self.card.fix, list(self.settings.values()), **QUIET).then(**self.planned)
         self.reset.click(self.set_back, self.seated, self.seats, **QUIET).then(**self.planned)

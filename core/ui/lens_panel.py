@@ -15,7 +15,7 @@ from core.ui import lens_views as views
 from core.ui.chat_views import as_blocks
 from core.ui.compare_views import ONLY_BASE, ONLY_TUNED
 from core.ui.notices import shows_errors
-from core.ui.parts import QUIET
+from core.ui.parts import LOOK, QUIET
 from core.wire import DataView, SpanKind
 
 DIFF_LABEL = f"Word by word: {ONLY_BASE} only rejected says it, {ONLY_TUNED} only chosen says it"
@@ -105,7 +105,7 @@ class LensPanel:
         where = [self.looked, self.which, self.number]
         self.forward.click(self.go_on, where, self.row, **QUIET)
         self.back.click(self.go_back, where, self.row, **QUIET)
-        self.which.input(self.go_to_first, where[:2], self.row, **QUIET)
+        self.which.input(self.go_to_first, where[:2], self.row, **LOOK)
         self.number.submit(self.show_row, [self.looked, self.number], self.row, **QUIET)
         # The row appears above the table that it was chosen from.
         self.table.select(self.show_left_out, self.looked, self.row, scroll_to_output=True, **QUIET)
