@@ -26,7 +26,7 @@ from core.watch import look_steps
 
 # Over a bare pass: what the adapter's layers and the optimiser add to a step, what recomputing activations adds, and
 # what choosing a token adds to the pass that it takes. Measured on the starter model.
-STEP_COST = 1.2
+STEP_COST = 1.3
 CHECKPOINTING_COST = 1.3
 SPEAKING_COST = 1.3
 # Tokens of a pinned prompt, template included.
@@ -35,8 +35,8 @@ PINNED_TOKENS = 48
 # Interpreter and libraries, where memory is counted by process.
 PROCESS_BYTES = 650_000_000
 # On the CPU: what the C library's heap holds in pieces too small for what is asked next, as a share of what all layers
-# keep. Measured, see DECISIONS.md.
-HEAP_SHARE = 0.75
+# keep, without gradient checkpointing and with it. Measured, see DECISIONS.md.
+HEAP_SHARE = {False: 1.1, True: 0.8}
 # float32: weight and gradient, and Adam's two moments.
 ADAPTER_BYTES = 8
 OPTIMISER_BYTES = 8
@@ -266,7 +266,7 @@ def parts(shape: Shape, job: Job, kind: str) -> dict[str, int]:
     activations, logits = max(times, key=sum)
     if kind == "cpu":
         # What the heap has held once, it keeps; logits are too large for it.
-        activations = max(time[0] for time in times) + int(HEAP_SHARE * kept)
+        activations = max(time[0] for time in times) + int(HEAP_SHARE[job.settings.gradient_checkpointing] * kept)
         logits = max(time[1] for time in times)
     found = {
         "weights": shape.num_parameters * shape.dtype_bytes,

@@ -31,7 +31,7 @@ from core import (
     timeline,
     trainer,
 )
-from core.device import MemoryWatch, is_out_of_memory
+from core.device import MemoryWatch, is_out_of_memory, release
 from core.errors import AdapterError, Cancelled, DataError, InertAdapter, ModelError, PlaygroundError, RequestError
 from core.evaluate import PairLogps
 from core.forecast import TYPICAL
@@ -78,6 +78,7 @@ def execute(resident: ResidentModel, name: str, control: Control, is_resumed: bo
     runs.log(name, "resumed" if is_resumed else "started")
     try:
         with MemoryWatch(resident.device.kind) as memory, awake.awake(), contextlib.ExitStack() as stack:
+            stack.callback(release, resident.device.kind)
             stack.callback(resident.close_policy)
             reporter.peak = lambda: memory.peak
             result = _run(resident, reporter, is_resumed)

@@ -1,5 +1,6 @@
 """The policy for devices nobody has at hand: every table row by pretending, every number by arithmetic."""
 
+import sys
 import threading
 
 import psutil
@@ -164,6 +165,17 @@ def test_gpus_say_their_own_limits(monkeypatch):
 )
 def test_no_room_is_known_from_what_each_device_says(error, is_it):
     assert device.is_out_of_memory(error) is is_it
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's heap")
+def test_what_was_freed_is_given_back():
+    many = [torch.ones(20_000) for _ in range(3000)]
+    kept = many[-1]  # lies above the rest
+    del many
+    held = device.memory_used("cpu")
+    device.release("cpu")
+    assert held - device.memory_used("cpu") > 200_000_000
+    assert kept.sum() == 20_000
 
 
 def test_the_watch_keeps_the_highest_of_what_it_saw():
