@@ -12,8 +12,9 @@ from core import stats
 from core.evidence import LEAST_STEPS, Evidence, number
 from core.settings import LOSSES, TRAINING, Method, Size, defaults
 
-# Looks before the run's middle come too early to say that a response stays as it is.
-MIDDLE = 0.5
+# Looks before the run's middle come too early to say that nothing moves, and those of its first three quarters to say
+# that what has moved will not come to much: a good run may speak as base does at half time.
+MIDDLE, LATE = 0.5, 0.75
 # Greedy responses of a model that has not moved are base's word for word; one word in fifty may differ by rounding.
 STILL_SHARE = 0.02
 # At so small a margin the sigmoid loss has come down by half a hundredth: however sure that is, it is as good as zero.
@@ -140,7 +141,7 @@ def gradient_spikes(evidence: Evidence) -> str:
 
 def ranks_not_speaks(evidence: Evidence) -> str:
     accuracy, looks = evidence.mean("rewards/accuracies"), evidence.timeline.looks
-    if accuracy is None or accuracy < RANKING_ACCURACY or not looks or looks[-1].step < MIDDLE * evidence.steps:
+    if accuracy is None or accuracy < RANKING_ACCURACY or not looks or looks[-1].step < LATE * evidence.steps:
         return ""
     if looks[-1].moved > SILENT_SHARE:
         return ""
