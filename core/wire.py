@@ -93,8 +93,8 @@ class RunRequest:
 class RunPlan:
     """What a request would do. `duration_s` and `memory_bytes` are estimates, None where nothing is known yet.
 
-    `parts` are the bytes of that peak by what they are for. `fix`, where it is tight or will not fit, holds the settings
-    of the smallest change that makes it fit. `fix_words` says what they are or, where none do, which base would fit.
+    `parts` are the bytes of that peak by what they are for. Where it is tight or will not fit, `fix` holds the settings
+    of the smallest change that makes it fit, and `fix_words` says what they are or, where none do, which base would.
     """
 
     method: str
