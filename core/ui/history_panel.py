@@ -23,6 +23,8 @@ OLD_NAME = "Comparisons and merged models made before keep the old name."
 CHOOSE = "Choose two to five runs."
 NOT_LOGGED = "None of these runs has logged that."
 COLOURS = dict(zip(views.LETTERS, ("#1f8a76", "#b5701f", "#6a6fc8", "#b24a6e", "#7d7a70"), strict=True))
+# A plot keeps the letters that it was first drawn with, and a line with another would not be there.
+EVERY_LETTER = [(float("nan"), float("nan"), letter) for letter in views.LETTERS]
 
 
 class HistoryPanel:
@@ -85,7 +87,7 @@ class HistoryPanel:
                 )
             self.legend = gr.Markdown("", elem_id="overlay-legend")
             self.plot = gr.LinePlot(
-                frame([(float("nan"), float("nan"), letter) for letter in views.LETTERS]), x="step", y="value",
+                frame(EVERY_LETTER), x="step", y="value",
                 color="line", color_map=COLOURS, color_title=" ", x_title="step", y_title=" ", height=300, buttons=[],
                 visible=False, elem_id="overlay-plot", elem_classes="overlaid",
             )  # fmt: skip
@@ -182,7 +184,8 @@ class HistoryPanel:
         differences = history.differences(names)
         marks = views.overlay([run_files.rows(name) for name in names], curve)
         return [
-            gr.update(value=frame(marks), title=curve, visible=bool(marks)),
+            # Its title stays as it is: changed together with the lines, it may stand over those of before.
+            gr.update(value=frame([*EVERY_LETTER, *marks]), visible=bool(marks)),
             views.legend(names) if marks else NOT_LOGGED,
             gr.update(headers=views.difference_heads(names), value=differences, visible=True),
         ]
