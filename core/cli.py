@@ -96,7 +96,7 @@ def _port(text: str) -> int:
 
 def _train_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", choices=list(Method), help="how to teach")
-    parser.add_argument("--dataset", default="", help="'starter', a .jsonl or .jsonl.gz file, or a Hub id")
+    parser.add_argument("--dataset", default="", help="'starter', a .jsonl, .json, .csv or .parquet file, or a Hub id")
     parser.add_argument("--recipe", choices=["seed", "recommended"], help="a whole run by name; flags beat it")
     parser.add_argument("--config", default="", help="repeat a run from its run.yaml; flags beat it")
     parser.add_argument("--model", default="", help="the starter (default), a folder, or a Hub id")

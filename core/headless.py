@@ -146,6 +146,7 @@ def _figures(run: Run) -> dict[str, Any]:
     return {
         "run": run.name,
         "status": str(run.status),
+        "follows": run.facts.get("follows"),
         "steps": run.step,
         **{key: run.result.get(key) for key in keys},
         "held_out": run.result.get("held_out"),

@@ -8,6 +8,7 @@ import json
 import math
 import shlex
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,13 @@ def reproduce_command(name: str) -> str:
     if not path.is_file():
         raise RequestError(f"The run '{name}' was cut off before it began, so there is nothing to repeat.")
     shown = path.relative_to(paths.PROJECT_ROOT) if path.is_relative_to(paths.PROJECT_ROOT) else path
-    return shlex.join(["python", "playground.py", "train", "--config", str(shown)])
+    return shlex.join([_interpreter(), "playground.py", "train", "--config", str(shown)])
+
+
+def _interpreter() -> str:
+    """Python as it is called from the project's folder: the one of its own .venv, where that is what runs now."""
+    own = Path(sys.executable)
+    return str(own.relative_to(paths.PROJECT_ROOT)) if own.is_relative_to(paths.PROJECT_ROOT) else "python"
 
 
 def record(name: str) -> tuple[Run, dict[str, Any], list[dict[str, Any]]]:

@@ -64,6 +64,8 @@ class _Asked:
     settings: Settings
     jobs: Sequence[Job]
     rows: _Rows | None = None
+    # Pairs to train on and held out, where they can be counted without a tokenizer.
+    counts: tuple[int, int] | None = None
 
     def parts(self, settings: Settings | None = None) -> dict[str, int] | None:
         """Of the run that needs most, with the batches and lengths of other settings where they are given; None where
@@ -146,8 +148,9 @@ class Planner:
         size = size_of(card.num_parameters) if card.num_parameters else Size.LARGE
         settings = Settings.of(method, size, request.settings)
         asked = _Asked(
-            request, request.model, kind, _shape_of(request.model), method, settings, _jobs(request, size, kind)
-        )
+            request, request.model, kind, _shape_of(request.model), method, settings, _jobs(request, size, kind),
+            counts=_counts(request),
+        )  # fmt: skip
         return self._plan(asked, None, self._download_bytes(request.model))
 
     def _download_bytes(self, name: str) -> int:
@@ -168,8 +171,8 @@ class Planner:
 
     def _plan(self, asked: _Asked, seconds: float | None, download_bytes: int = 0) -> RunPlan:
         rows, settings, limit = asked.rows, asked.settings, device.memory_limit(asked.kind)
-        pairs = len(rows.train) if rows else asked.request.limit or int(DATA["limit"].default)
-        held_out = len(rows.held_out) if rows else _held_out(asked.request)
+        counts = (len(rows.train), len(rows.held_out)) if rows else asked.counts
+        pairs, held_out = counts or (asked.request.limit or int(DATA["limit"].default), _held_out(asked.request))
         left_out = rows.left_out if rows else {}
         steps = sum(num_steps(pairs, job.settings) for job in asked.jobs)
         parts = asked.parts() or {}
@@ -231,6 +234,13 @@ def _no_pairs(data: PreferenceData) -> str:
     except DataError as error:
         return str(error)
     return ""
+
+
+def _counts(request: RunRequest) -> tuple[int, int] | None:
+    if is_on_hub(run_request.resolve_source(request)):
+        return None
+    data = run_request.read_data(run_request.resolve_source(request), request)
+    return len(data.train), len(data.held_out)
 
 
 def _held_out(request: RunRequest) -> int:

@@ -25,8 +25,8 @@ RECIPES = {
         Recipe(
             "recommended",
             "Recommended",
-            "DPO on 500 helpful and 500 harmless rows of HH-RLHF: it learns from both replies of each pair, and is "
-            "kept near its base.",
+            "DPO of Mistral-7B on 500 helpful and 500 harmless rows of HH-RLHF: it learns from both replies of each "
+            "pair, and is kept near its base.",
             RunRequest(
                 method=Method.DPO,
                 dataset=f"{HH_RLHF}:helpful-base@500+{HH_RLHF}:harmless-base@500",
@@ -37,8 +37,8 @@ RECIPES = {
         Recipe(
             "seed",
             "Seed recipe",
-            "SFT with LoRA in half precision on the first 1,000 rows of HH-RLHF. These are harmlessness rows only: "
-            "expect shorter and more evasive answers, perhaps losses on the five prompts.",
+            "SFT of Mistral-7B with LoRA in half precision on the first 1,000 rows of HH-RLHF. These are harmlessness "
+            "rows only: expect shorter and more evasive answers, perhaps losses on the five prompts.",
             RunRequest(method=Method.SFT, dataset=HH_RLHF, limit=1000, model=MISTRAL),
         ),
     )

@@ -17,6 +17,9 @@ from core.settings import MAX_DATA_BYTES, MAX_LINE_BYTES
 
 TOO_LONG = f"longer than {MAX_LINE_BYTES:,} bytes"
 OPEN_QUOTE = 'Close the quote that is open there, and write quotes inside a cell twice ("").'
+# The first one where none of them stands in the header.
+DELIMITERS = (",", ";", "\t")
+PEEKED_BYTES = 4096
 # Read by the piece: whole column chunks, as is usual, may be hundreds of megabytes.
 PARQUET_BUFFER_BYTES = 2**16
 
@@ -25,7 +28,7 @@ def read_csv(path: Path) -> Iterator[Row | LeftOut]:
     """The rows below the header; those with other numbers of cells are left out, a quote left open is a DataError."""
     csv.field_size_limit(MAX_LINE_BYTES)
     with open_data(path) as file:
-        records = _records(_Lines(file, path))
+        records = _records(_Lines(file, path), _delimiter(file))
         header = next(records, None)
         if header is None:
             return
@@ -57,10 +60,16 @@ class _Lines:
             yield text
 
 
-def _records(lines: _Lines) -> Iterator[Row | LeftOut]:
+def _delimiter(file: io.BufferedReader) -> str:
+    """What parts the names of the header: many a spreadsheet writes a semicolon or a tab where others write a comma."""
+    header = file.peek(PEEKED_BYTES).partition(b"\n")[0].decode(errors="replace")
+    return max(DELIMITERS, key=header.count)
+
+
+def _records(lines: _Lines, delimiter: str) -> Iterator[Row | LeftOut]:
     """The cells of each row that is not blank."""
     # Strict, or a quote left open would silently take the rest of the file for one cell.
-    reader = csv.reader(lines, strict=True)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         lines.begin(reader.line_num + 1)
         try:

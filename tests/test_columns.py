@@ -1,5 +1,6 @@
 """The form of a data set is found by itself, or taken from a user, and said in a sentence."""
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -207,3 +208,16 @@ def test_votes_exported_from_a_comparison_are_pairs_as_they_are(tmp_path):
     preferences.require_pairs(data)
     assert data.found == "Columns prompt, chosen and rejected."
     assert [pair.prompt for pair in data.train] == [one.conversation for one in asked]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_table_is_read_whatever_parts_its_cells(tmp_path, delimiter):
+    path = tmp_path / "table.csv"
+    lines = [
+        ("prompt", "chosen", "rejected"),
+        *((f"What is in box {n}", "Apples, red; ripe", "None") for n in range(9)),
+    ]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, delimiter=delimiter).writerows(lines)
+    data = preferences.read(str(path), held_out=0)
+    assert [pair.chosen for pair in data.train] == ["Apples, red; ripe"] * 9

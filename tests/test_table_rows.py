@@ -108,7 +108,7 @@ REFUSED = {
     "latin1.csv": (b"fran\xe7ais,chosen\na,b\n", "The header of .* cannot be read: bytes that are not UTF-8"),
     "mac.csv": (b"prompt,chosen\ra,b\r", "The header of .* cannot be read: not valid CSV"),
     "twice.csv": (b"chosen,rejected,chosen\na,b,c\n", "has two columns named 'chosen'"),
-    "semicolons.csv": (b"prompt;chosen\na;b\n", "has the columns prompt;chosen, and it does not show"),
+    "pipes.csv": (b"prompt|chosen\na|b\n", r"has the columns prompt\|chosen, and it does not show"),
     "one.csv": ((HEADER + LINES[0]).encode(), "gives 1 usable rows to train on, and at least 8 are needed"),
     "lfs.parquet": (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
     "empty.parquet": (b"", "is no Parquet file, or a damaged one"),

@@ -143,7 +143,8 @@ class DataForm:
             raise RequestError("Choose a file first")
         if not Path(self.file).is_file():
             raise RequestError("That upload is gone: choose the file again")
-        return self.file
+        # Gradio hands over a text of a kind of its own, which no run.yaml can hold.
+        return str(self.file)
 
     def _hub_id(self) -> str:
         hub_id = (self.hub_id or "").strip()

@@ -181,7 +181,7 @@ class HistoryPanel:
             raise RequestError(CHOOSE)
         if len(names) < 2:
             return [gr.update(visible=False), CHOOSE if names else "", gr.update(visible=False)]
-        differences = history.differences(names)
+        differences = history.differences(names) or [["nothing", *[""] * len(names)]]
         marks = views.overlay([run_files.rows(name) for name in names], curve)
         return [
             # Its title stays as it is: changed together with the lines, it may stand over those of before.

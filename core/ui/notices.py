@@ -52,7 +52,7 @@ TITLES: dict[type[PlaygroundError], str] = {
     NonFiniteLoss: "The training diverged",
     EngineDied: "The engine stopped",
     Cancelled: "Stopped",
-    RequestError: "Nothing was started",
+    RequestError: "That cannot be done",
     PlaygroundError: "It did not work",
 }
 

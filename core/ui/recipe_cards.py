@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 
 from core.client import EngineClient
-from core.errors import OutOfMemory
+from core.errors import RequestError
 from core.recipes import RECIPES, Recipe
 from core.ui.notices import shows_errors
 from core.ui.plan_views import WONT_FIT
@@ -32,9 +32,10 @@ class RecipeCard:
         """Start it and lead to the run; refused where it will not fit, before anything is downloaded."""
         plan = self.client.preview(self.recipe.request)
         if plan.fit == WONT_FIT and plan.memory_bytes:
-            raise OutOfMemory(
+            fix = plan.fix_words or "Choose a smaller base."
+            raise RequestError(
                 f"'{self.recipe.title}' needs at least {size(plan.memory_bytes)} of memory, and this machine has "
-                f"{size(plan.memory_limit)}. Press 'Fill in', then choose a smaller base."
+                f"{size(plan.memory_limit)}. Press 'Fill in', then: {fix}"
             )
         self.client.start_run(self.recipe.request)
         return [gr.Tabs(selected="run"), ""]

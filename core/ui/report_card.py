@@ -80,8 +80,11 @@ def _cut(facts: Mapping[str, Any]) -> str:
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
-    """The settings by their labels, as their fields show them."""
-    return {_label(name): _shown(name, value) for name, value in config["settings"].items()}
+    """The settings that the run heeded, by their labels, as their fields show them."""
+    settings = config["settings"]
+    heeds_noise = str(settings.get("loss", "")).startswith("robust")
+    return {_label(name): _shown(name, value) for name, value in settings.items()
+            if name != "label_smoothing" or heeds_noise}  # fmt: skip
 
 
 def _label(name: str) -> str:

@@ -15,6 +15,8 @@ from core.ui.plan_views import METHOD_NAMES
 from core.ui.views import as_text, count, duration, progress_words, size
 
 SMALL_P = 0.05
+# Of fewer pairs not even all of them would be enough for McNemar's test.
+FEWEST_TO_SHOW = 6
 DAMAGED_FIGURES = "**Its figures cannot be read:** status.json is not as it was written. The adapter is another file."
 
 
@@ -142,6 +144,8 @@ def verdict_words(result: Mapping[str, Any]) -> str:
         return f"Done. The replies of held-out rows became {moved}."
     if not is_known:
         return "Done. Nothing was held out, so compare the responses yourself."
+    if result["held_out"] < FEWEST_TO_SHOW:
+        return f"Done. {count(result['held_out'], 'held-out pair')} can show no difference to base: hold out more."
     if p >= SMALL_P:
         return "Done. On held-out pairs no difference to base is shown."
     return "It learned: it now tells more held-out pairs apart."

@@ -55,7 +55,15 @@ def test_columns_that_do_not_show_are_asked_for(page: Page, tmp_path: Path):
         box.click()
         page.get_by_role("option", name=column).click()
     expect(page.locator("#plan-words")).to_contain_text("9 pairs")
+    page.locator("#setting-epochs input[type=number]").fill("1")
+    page.locator("#setting-epochs input[type=number]").press("Enter")
     expect(page.locator("#start")).to_have_text("Start training")
+    page.locator("#start").click()
+    expect(page.locator("#run-line strong")).to_have_text("Running")
+    expect(page.locator("#run-title")).to_contain_text("table.csv")
+    page.locator("#discard").click()
+    page.locator("#really-discard").click()
+    expect(page.locator("#discard")).to_be_hidden()
 
 
 def test_a_method_says_what_it_sets_and_why(page: Page):

@@ -255,8 +255,8 @@ def test_a_recipe_starts_with_one_click_where_it_fits_and_is_refused_where_not(p
     client.plan = replace(PLAN, fit="won't fit", memory_bytes=17_000_000_000)
     assert is_skip(recipe.start())
     assert noticed == [
-        "<strong>Out of memory</strong><br>&#39;Seed recipe&#39; needs at least 17.0 GB of memory, and this machine "
-        "has 8.0 GB. Press &#39;Fill in&#39;, then choose a smaller base."
+        "<strong>That cannot be done</strong><br>&#39;Seed recipe&#39; needs at least 17.0 GB of memory, and this "
+        "machine has 8.0 GB. Press &#39;Fill in&#39;, then: Choose a smaller base."
     ]
     client.plan = replace(PLAN, fit="tight")
     tabs, chosen = recipe.start()

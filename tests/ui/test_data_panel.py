@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import gradio as gr
 import pytest
+import yaml
 from gradio.routes import ORJSONResponse
+from gradio.utils import NamedString
 
 from core import paths, runs
 from core.client import EnginePhase, EngineState, RunRequest
@@ -299,3 +301,10 @@ def test_a_row_that_cannot_be_shown_is_said_and_changes_nothing(panel, client, f
     client.refusal = DataError("There is no row 999: rows 1 to 160 were read.")
     assert panel.lens.show_row(looked, 999) == gr.skip()
     assert "There is no row 999: rows 1 to 160 were read." in noticed[1]
+
+
+def test_an_upload_is_a_plain_path_that_a_run_yaml_can_hold(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text("{}")
+    part = DataForm.of({"source": "File", "file": NamedString(path)}).request_part()
+    assert yaml.safe_load(yaml.safe_dump(part["dataset"])) == str(path)
