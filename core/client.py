@@ -60,6 +60,7 @@ class EngineClient:
         self._state = EngineState()
         self._pipe: Connection | None = None
         self._process: Any = None
+        self._reader: threading.Thread | None = None
         self._log_start = 0
         self._is_closed = False
 
@@ -85,18 +86,20 @@ class EngineClient:
             self._process, self._pipe = process, ours
             was_dead = self._state.phase is EnginePhase.DEAD
             self._state = EngineState(message=AGAIN.format(self._state.message)) if was_dead else EngineState()
-        threading.Thread(target=self._read, args=(ours, process), name="engine-reader", daemon=True).start()
+            self._reader = threading.Thread(target=self._read, args=(ours, process), name="engine-reader", daemon=True)
+            self._reader.start()
 
     def close(self) -> None:
         """Let the engine go: it commits a run's checkpoint before it exits."""
         with self._lock:
             self._is_closed = True
-            pipe, self._pipe = self._pipe, None
-        if pipe is not None:
+            pipe, self._pipe, reader = self._pipe, None, self._reader
+        if pipe is not None and reader is not None:
             # Closing a pipe that the reader waits on would reach nobody.
             with contextlib.suppress(OSError), self._sending:
                 pipe.send(Request(0, "close", {}))
-            self._process.join(timeout=CLOSE_S)
+            # The reader waits for the process: where two threads do, one of them is told of no exit code.
+            reader.join(timeout=CLOSE_S)
 
     def state(self) -> EngineState:
         """The last that the engine has said; never waits."""

@@ -43,11 +43,11 @@ class Announcer:
 
     def wire(self, demo: gr.Blocks, starts: Sequence[gr.Button]) -> None:
         """Whoever presses one of `starts` is asked whether to be told of the end."""
-        self.said.change(None, self.said, None, js=SAY, api_visibility="private")
+        self.said.change(None, self.said, None, js=SAY, **QUIET)
         self.again.click(self.look, None, self.said, **QUIET)
-        demo.load(None, js=KEEP_LOOKING, api_visibility="private")
+        demo.load(None, js=KEEP_LOOKING, **QUIET)
         for start in starts:
-            start.click(None, js=ASK, api_visibility="private")
+            start.click(None, js=ASK, **QUIET)
 
     def look(self) -> str:
         return self.words(runs.list_runs())

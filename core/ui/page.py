@@ -15,7 +15,7 @@ from core.ui.announcer import Announcer
 from core.ui.chat_tab import ChatTab
 from core.ui.compare_tab import CompareTab
 from core.ui.notices import CheckedBlocks, shows_errors
-from core.ui.parts import BUSY_S, IDLE_S, TICK, Part, changes, components
+from core.ui.parts import BUSY_S, IDLE_S, QUIET, TICK, Part, changes, components
 from core.ui.train_tab import TrainTab
 
 # Uploads are looked through once an hour, and dropped after a day.
@@ -40,8 +40,6 @@ TOGGLE = """() => {
   const isDark = document.body.classList.toggle("dark");
   localStorage.setItem("playground-theme", isDark ? "dark" : "light");
 }"""
-
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 class Tab(Protocol):
@@ -118,12 +116,12 @@ class Page:
             "fn": self.view, "inputs": [self.seen, self.train.chosen], "outputs": components(self.seen, self.parts),
             **QUIET,
         }  # fmt: skip
-        self.demo.load(None, js=REMEMBERED, api_visibility="private")
+        self.demo.load(None, js=REMEMBERED, **QUIET)
         self.demo.load(**self.look)
         self.timer.tick(**(self.look | TICK))
         chosen = self.model.input(self.use_model, self.model, None, **QUIET)
         chosen.then(self.resident, None, self.model, **QUIET).then(**self.look)
-        self.toggle.click(None, js=TOGGLE, api_visibility="private")
+        self.toggle.click(None, js=TOGGLE, **QUIET)
         self.train.wire(self)
         recipes = [recipe.start_button for recipe in self.train.configure.recipes]
         self.announcer.wire(self.demo, [self.train.configure.start, *recipes])

@@ -52,7 +52,9 @@ class TakeawayPanel:
         return [gr.update(visible=True), HOW.format(name), "", gr.update(visible=False), "", card]
 
     def wire(self, picked: gr.State) -> None:
-        self.merge_button.click(self.merge, picked, self.merged, **QUIET | {"show_progress": "full"})
+        self.merge_button.click(
+            self.merge, picked, self.merged, **QUIET | {"show_progress": "full", "show_progress_on": self.merged}
+        )
         asked = [picked, self.to, self.what, self.is_public]
         self.push_button.click(self.ask, asked, [self.asking, self.question, self.pushed], **QUIET)
         self.let_be.click(self.hide, None, self.asking, **QUIET)

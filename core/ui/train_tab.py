@@ -17,14 +17,11 @@ from core.ui.bases import Bases
 from core.ui.configure_panel import ConfigurePanel
 from core.ui.history_panel import HistoryPanel
 from core.ui.notices import shows_errors
-from core.ui.parts import Part
+from core.ui.parts import QUIET, Part
 from core.ui.run_panel import RunPanel
 
 if TYPE_CHECKING:
     from core.ui.page import Page
-
-
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 class TrainTab:

@@ -192,6 +192,15 @@ def test_an_older_run_can_be_looked_at_while_another_goes_on(page, form):
     assert shown(page, older.name)["run-line"] == "**Stopped** · 10 of 60 steps"
 
 
+def test_only_what_was_clicked_for_shows_progress(page):
+    """What ever was a target of progress is searched for in the whole page at each event, a run's looks included."""
+    targets = set[str]()
+    for event in page.demo.fns.values():
+        shown_on = event.outputs if event.show_progress_on is None else event.show_progress_on
+        targets |= {component.elem_id for component in shown_on}
+    assert targets == {"data-found", "merged"}
+
+
 def test_no_event_of_the_page_is_a_public_endpoint(page):
     named = [fn.api_name for fn in page.demo.fns.values() if fn.api_visibility != "private"]
     assert named == []
