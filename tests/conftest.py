@@ -3,6 +3,7 @@
 torch and transformers are imported only inside the fixtures that build a model.
 """
 
+import gc
 import json
 import os
 import socket
@@ -50,6 +51,12 @@ MISTRAL = (
     "{% elif turn['role'] == 'assistant' %}{{ ' ' + turn['content'] + eos_token }}"
     "{% else %}{{ raise_exception('Only user and assistant turns are known.') }}{% endif %}{% endfor %}"
 )
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: each run collects garbage several times, and would walk through all of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
