@@ -148,7 +148,7 @@ def _measured(result: Mapping[str, Any]) -> str:
         base, tuned = result["passage_logp_base"], result["passage_logp_tuned"]
         rows.append(["log-probability a token on unrelated passages", f"{base:.2f}", f"{tuned:.2f}", ""])
     table = _table([f"on {n:,} held-out pairs", "base", "tuned", ""], [row for row in rows if row])
-    return "\n\n".join(part for part in (table, DOUBT, _rewards(result)) if part)
+    return "\n\n".join(part for part in (table, DOUBT, reward_words(result)) if part)
 
 
 def _shares(what: str, figures: Mapping[str, Any], n: int) -> list[str]:
@@ -162,13 +162,15 @@ def _share(k: int, n: int) -> str:
     return f"{k} of {n} ({low:.2f} to {high:.2f})"
 
 
-def _rewards(result: Mapping[str, Any]) -> str:
+def reward_words(result: Mapping[str, Any]) -> str:
+    """How far the run has moved the two replies of held-out pairs apart; empty where that is not known."""
     margin, accuracy = result.get("held_out_reward_margin"), result.get("held_out_reward_accuracy")
     if margin is None or accuracy is None:
         return ""
-    moved = round(accuracy * result["held_out"])
+    held_out = result["held_out"]
     return (
-        f"Against its reference it moved towards the chosen reply on {moved} of them (mean reward margin {margin:.2f})."
+        f"It moved towards the chosen reply on {round(accuracy * held_out)} of {held_out} held-out pair"
+        f"{'' if held_out == 1 else 's'} (mean reward margin {margin:.2f})."
     )
 
 

@@ -183,6 +183,7 @@ class Planner:
             asked.method, asked.base, pairs, held_out, left_out, steps, settings.batch_size * settings.accumulation,
             seconds, needed, limit, fit, download_bytes,
             _sentence(asked, pairs, held_out, sum(left_out.values()), steps), parts, changes, words,
+            rows is not None, sum(row.num_cut for row in rows.train) if rows else 0,
         )  # fmt: skip
 
     def _fix(self, asked: _Asked, fit: str, limit: int) -> tuple[dict[str, Any], str]:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from core import adapters, checkpoints, paths, preferences, runs
 from core.client import RunRequest
@@ -103,7 +104,8 @@ def prepare(resident: ResidentModel, request: RunRequest, data: PreferenceData, 
     check_usable(resident, data, settings)
     if request.from_adapter:
         resident.attach(request.from_adapter)
-    facts = {"then": True} if request.then is not None else {"follows": follows} if follows else {}
+    facts: dict[str, Any] = {"then": True} if request.then is not None else {"follows": follows} if follows else {}
+    facts["pinned"] = len(checked_pinned(request.pinned)) if settings.looks else 0
     run = runs.create(method, request.run, base=resident.name, dataset=request.dataset, facts=facts)
     try:
         _fill(run.name, resident, request, method, settings, data)

@@ -93,6 +93,8 @@ class RunRequest:
 class RunPlan:
     """What a request would do. `duration_s` and `memory_bytes` are estimates, None where nothing is known yet.
 
+    Where not `is_read`, `pairs` are at most so many, and whether some are left out or cut is not known.
+
     `parts` are the bytes of that peak by what they are for. Where it is tight or will not fit, `fix` holds the settings
     of the smallest change that makes it fit, and `fix_words` says what they are or, where none do, which base would.
     """
@@ -113,6 +115,8 @@ class RunPlan:
     parts: dict[str, int] = field(default_factory=dict)
     fix: dict[str, Any] = field(default_factory=dict)
     fix_words: str = ""
+    is_read: bool = True
+    cut_replies: int = 0
 
 
 class SpanKind(StrEnum):

@@ -43,7 +43,7 @@ def test_a_card_tells_data_figures_with_their_doubt_curves_and_settings():
         "| greedy responses that end with exactly one next step | 0 of 40 (0.00 to 0.09) | 35 of 40 (0.74 to 0.95) | "
         "p < 0.001 |",
         "| log-probability a token on unrelated passages | -3.61 | -3.45 |  |",
-        "moved towards the chosen reply on 40 of them (mean reward margin 8.20).",
+        "It moved towards the chosen reply on 40 of 40 held-out pairs (mean reward margin 8.20).",
         "| steps | loss | reward margin | held-out accuracy |\n| --- | --- | --- | --- |\n| 1 to 12 | 1 | 6.5 |  |\n"
         "| 13 to 24 | 1 | 18.5 | 0.5 |",
         "| learning rate | `0.0005` |",

@@ -81,6 +81,7 @@ def test_the_plan_is_what_the_run_then_does(resident, tmp_path, method, changes,
     assert (plan.pairs, plan.held_out, plan.steps) == (done.result["pairs"], done.result["held_out"], done.steps)
     assert {k: v for k, v in plan.left_out.items() if v} == done.result["left_out"]
     assert sum(plan.left_out.values()) == done.result["num_left_out"] > 0
+    assert plan.cut_replies == done.facts["cut_replies"]
     assert plan.batch == asked.settings["batch_size"] * 2
     assert plan.duration_s > 0
     assert plan.memory_bytes > resident.memory_bytes

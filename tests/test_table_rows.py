@@ -1,7 +1,5 @@
 """CSV and Parquet: the same rows as from JSON, and never a shifted, guessed or half-read one."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +8,8 @@ from core import preferences
 from core.errors import DataError
 from core.file_rows import Reason
 from core.messages import Message, Role, ask
-from core.paths import PROJECT_ROOT
 from core.preferences import PreferencePair
+from tests.cheap_refusal import on_linux, refused_cheaply
 
 HEADER = "prompt,chosen,rejected\n"
 LINES = [f"Box {number}?,Apples.,Who knows.\n" for number in range(12)]
@@ -124,31 +122,6 @@ def test_what_is_no_table_is_one_sentence(tmp_path, name):
         preferences.read(path)
     assert path in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-SMALL_MEMORY = """
-import resource, sys, time
-import pyarrow.parquet
-from core import preferences
-before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-try:
-    preferences.read(sys.argv[1])
-except preferences.DataError as error:
-    print(error)
-assert time.process_time() - start < 2
-assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
-"""
-
-
-def refused_cheaply(path: str) -> str:
-    ran = subprocess.run(
-        [sys.executable, "-c", SMALL_MEMORY, path], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
-
-
-on_linux = pytest.mark.skipif(sys.platform != "linux", reason="counts resident memory in Linux's unit")
 
 
 @on_linux

@@ -29,6 +29,9 @@ from core.ui.train_form import TERM_FIELD, TrainForm, settings_of, shown_setting
 
 FROM_BASE = ("the base itself", "")
 FROM_NOTE = "Go on from a finished adapter of this base; DPO is then held to it."
+FILE_NOTE = (
+    "A settings file holds method, settings and pinned prompts. Model, data, rows and held-out pairs are not in it."
+)
 PINNED_NOTE = (
     f"Answered by base once and by the policy at every look. One a line, at most {MAX_PINNED} of {MAX_PINNED_CHARS} "
     "characters each; none, and only held-out pairs are looked at."
@@ -106,6 +109,7 @@ class ConfigurePanel:
             self.save = gr.DownloadButton("Save settings", size="sm", elem_id="save-settings")
             self.upload = gr.UploadButton("Load settings or run.yaml", file_types=[".yaml", ".yml"], size="sm",
                                           elem_id="load-settings")  # fmt: skip
+        gr.Markdown(FILE_NOTE, elem_classes="note")
 
     def _build_recipes(self) -> None:
         with gr.Column(elem_classes="card", elem_id="recipes"):

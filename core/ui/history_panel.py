@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from core import history
+from core import history, paths
 from core.client import EngineClient
 from core.errors import RequestError
 from core.runs import Run, read_run
@@ -101,6 +101,8 @@ class HistoryPanel:
         shown = [self.picked, self.card, self.headline, self.resume, self.said, self.name, self.asking,
                  *self.takeaway.outputs]  # fmt: skip
         self.table.select(self.pick, None, shown, **QUIET)
+        # The table changes when a run ends, and what can be done with the picked one may have too.
+        self.table.change(self.follow, self.picked, [self.headline, self.resume], **QUIET)
         self.opened.click(self.open_run, self.picked, list(leads), **QUIET).then(**look)
         self.resume.click(self.resume_run, self.picked, list(leads), **QUIET).then(**look)
         self.save.click(self.save_note, [self.picked, self.said], None, **QUIET).then(**look)
@@ -139,6 +141,14 @@ class HistoryPanel:
     @shows_errors
     def pick(self, event: gr.SelectData) -> Any:
         return self._shown(str(event.row_value[0]))
+
+    @shows_errors
+    def follow(self, name: str) -> Any:
+        """The picked run as it stands now."""
+        if not name or not paths.run_dir(name).is_dir():
+            return [gr.skip(), gr.skip()]
+        run = read_run(name)
+        return [views.headline(run), gr.update(visible=is_resumable(run))]
 
     @shows_errors
     def open_run(self, name: str) -> Any:

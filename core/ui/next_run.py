@@ -10,10 +10,12 @@ from core import paths, runs
 from core.client import RunRequest
 from core.coach import Card
 from core.errors import RequestError
-from core.settings import DEFAULTS, parse_method
+from core.settings import DEFAULTS, Method, parse_method
 
 SNAPSHOT = "data.jsonl"
 NOTHING_KEPT = "The run '{}' has no run.yaml or no data.jsonl, so nothing can follow on it. Fill in the form instead."
+# What the first of two runs calls its own, and what both together call it.
+FIRST_OF_TWO = {"learning_rate": "sft_learning_rate", "epochs": "sft_epochs"}
 # What a method sets by itself is not carried over to another method.
 SET_BY_METHOD = {name for values in DEFAULTS.values() for name in values}
 
@@ -27,6 +29,9 @@ def request_of(run_name: str, change: Mapping[str, Any] | None = None, is_from_a
     if not all((folder / name).is_file() for name in ("run.yaml", SNAPSHOT)):
         raise RequestError(NOTHING_KEPT.format(run_name))
     config, changed = runs.read_config(folder / "run.yaml"), dict(change or {})
+    if isinstance(config.get("then"), dict):
+        config = _of_both(config)
+        changed = {FIRST_OF_TWO.get(name, name) if "method" not in changed else name: changed[name] for name in changed}
     method = parse_method(changed.pop("method", config.get("method")))
     settings = dict(config.get("settings") or {})
     if method != config.get("method"):
@@ -41,6 +46,14 @@ def request_of(run_name: str, change: Mapping[str, Any] | None = None, is_from_a
         settings=settings | changed,
         pinned=None if pinned is None else tuple(pinned),
     )
+
+
+def _of_both(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of the first of two runs as that of both."""
+    first = dict(config.get("settings") or {})
+    own = {name: first[here] for here, name in FIRST_OF_TWO.items() if here in first}
+    second = {name: value for name, value in config["then"].items() if name != "run"}
+    return {**config, "method": Method.SFT_DPO.value, "settings": {**second, **own}}
 
 
 def all_changes(cards: Iterable[Card]) -> dict[str, Any]:

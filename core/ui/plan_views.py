@@ -96,12 +96,11 @@ def plan_words(
 ) -> str:  # fmt: skip
     """What will run, in Markdown; `data` is what its pairs are called."""
     method = METHOD_NAMES.get(plan.method, str(plan.method))
-    # Without the rows at hand there is no estimate, and their number is only what was asked for.
-    is_read = plan.duration_s is not None
-    pairs = count(plan.pairs, "pair") if is_read else f"up to {count(plan.pairs, 'pair')}"
+    pairs = count(plan.pairs, "pair") if plan.is_read else f"up to {count(plan.pairs, 'pair')}"
     lines = (
-        f"**{method}** on **{pairs}** from {as_text(data)}, {held_out_words(plan.held_out, is_read)}.",
-        left_out_words(plan.left_out) if is_read else "Which rows are left out is known once they are read.",
+        f"**{method}** on **{pairs}** from {as_text(data)}, {held_out_words(plan.held_out, plan.is_read)}.",
+        left_out_words(plan.left_out) if plan.is_read else "Which rows are left out is known once they are read.",
+        cut_words(plan, settings) if settings else "",
         f"LoRA on **{as_text(plan.base)}**{start_words(plan.method, from_adapter)}: {count(plan.steps, 'step')} of "
         f"{count(plan.batch, 'pair')} each.",
         stage_words(plan, settings) if settings else "",
@@ -142,8 +141,16 @@ def left_out_words(left_out: Mapping[str, int]) -> str:
     if not left_out:
         return "No row is left out."
     total = sum(left_out.values())
-    reasons = ", ".join(f"{number:,} {as_text(reason)}" for reason, number in left_out.items())
+    reasons = ", ".join(f"{as_text(reason)} ({number:,})" for reason, number in left_out.items())
     return f"{count(total, 'row is', 'rows are')} left out: {reasons}."
+
+
+def cut_words(plan: RunPlan, settings: Settings) -> str:
+    """How many replies lose their end; empty where none do."""
+    if not plan.cut_replies:
+        return ""
+    cut = count(plan.cut_replies, "reply is", "replies are")
+    return f"{cut} cut at the max length of {settings.max_length:,} tokens."
 
 
 def _about(plan: RunPlan) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+from core.model_card import reward_words
 from core.runs import RESUMABLE, Phase, Run, RunStatus
 from core.settings import Method
 from core.stats import p_words, wilson
@@ -87,6 +88,8 @@ def phases_of(run: Run) -> list[str]:
     skipped = set() if run.method == Method.DPO else {Phase.REFERENCE}
     if run.dataset != "starter":
         skipped.add(Phase.TRAIT)
+    if run.facts.get("pinned") == 0:
+        skipped.add(Phase.PINNED)
     return [phase.value for phase in Phase if phase not in skipped or phase == run.phase]
 
 
@@ -173,18 +176,6 @@ def per_token_words(result: Mapping[str, Any], n: int) -> str:
         return ""
     tuned, base = (_share(figures[k], n) for k in ("tuned_k", "base_k"))
     return f" By the token: {tuned}, base {base}, {p_words(figures['mcnemar_p'])}."
-
-
-def reward_words(result: Mapping[str, Any]) -> str:
-    """How far the run has moved the two replies of held-out pairs apart."""
-    accuracy, margin = result.get("held_out_reward_accuracy"), result.get("held_out_reward_margin")
-    if accuracy is None or margin is None:
-        return ""
-    moved = round(accuracy * result["held_out"])
-    return (
-        f"It moved towards the chosen reply on {moved} of {count(result['held_out'], 'held-out pair')} "
-        f"(mean reward margin {margin:.2f})."
-    )
 
 
 def gain_words(result: Mapping[str, Any]) -> str:

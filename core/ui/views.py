@@ -100,6 +100,9 @@ def progress_words(run: Run) -> str:
         return "waiting to start"
     if run.phase == Phase.TRAINING and run.steps:
         return f"step {run.step} of {run.steps}"
+    if run.phase_total and run.phase in (Phase.PINNED, Phase.TRAIT):
+        # Counted in what nobody counts in.
+        return f"{run.phase}, {run.phase_done / run.phase_total:.0%}"
     if run.phase_total:
         return f"{run.phase} {run.phase_done} of {run.phase_total}"
     return run.phase or run.status.value

@@ -17,14 +17,9 @@ from core.ui.configure_panel import ConfigurePanel
 from core.ui.data_form import PARTS, DataForm, DataSource
 from core.ui.train_form import TrainForm
 from core.wire import RunRequest
-from tests.ui.fake_client import MISTRAL, PLAN, READY, FakeClient
+from tests.ui.fake_client import MISTRAL, PLAN, READY
 
 STARTER = Seat.of(Method.DPO, Size.SMALL)
-
-
-@pytest.fixture
-def client() -> FakeClient:
-    return FakeClient()
 
 
 @pytest.fixture
@@ -49,13 +44,6 @@ def panel(client, blocks, monkeypatch, tmp_path) -> ConfigurePanel:
 def form(panel) -> dict[str, object]:
     """What the fields hold on a fresh page, once the page knows its base."""
     return {name: field.value for name, field in panel.fields.items()} | {"model": READY.base}
-
-
-@pytest.fixture
-def noticed(monkeypatch) -> list[str]:
-    said: list[str] = []
-    monkeypatch.setattr(gr, "Warning", lambda message, **_: said.append(message))
-    return said
 
 
 def plan(panel, form, seat=STARTER) -> dict[str, object]:

@@ -55,13 +55,6 @@ def form(panel: DataPanel) -> dict[str, object]:
     return {name: field.value for name, field in panel.fields.items()}
 
 
-@pytest.fixture
-def noticed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    said: list[str] = []
-    monkeypatch.setattr(gr, "Warning", lambda message, **_: said.append(message))
-    return said
-
-
 def write_votes(num_pairs: int = 9, name: str = VOTES) -> str:
     path = paths.logs_dir() / "pairs" / name
     paths.write_text(path, "".join(json.dumps({"prompt": str(n)}) + "\n" for n in range(num_pairs)))

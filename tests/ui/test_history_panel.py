@@ -14,7 +14,6 @@ from core.runs import Run, RunStatus
 from core.settings import Method
 from core.ui import history_views as views
 from core.ui.history_panel import CHOOSE, NOT_LOGGED, HistoryPanel
-from core.ui.page import Page
 from core.ui.takeaway_panel import ADAPTER, MERGED
 from tests.ui.fake_client import FakeClient
 
@@ -26,31 +25,11 @@ HOSTILE = "# <script>alert(1)</script> **bold** [x](javascript:y) | `z`"
 
 
 @pytest.fixture
-def client() -> FakeClient:
-    return FakeClient()
-
-
-@pytest.fixture
-def page(client: FakeClient) -> Page:
-    page = Page(client)
-    page.build()
-    return page
-
-
-@pytest.fixture
 def panel(client: FakeClient) -> HistoryPanel:
     with gr.Blocks():
         panel = HistoryPanel(client)
         panel.build()
     return panel
-
-
-@pytest.fixture
-def noticed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    said: list[str] = []
-    monkeypatch.setattr(gr, "Warning", lambda message, **_: said.append(message))
-    monkeypatch.setattr(gr, "Info", lambda message, **_: said.append(message))
-    return said
 
 
 def made(name: str, status: RunStatus = RunStatus.FINISHED, margins: tuple[float, ...] = (), **config) -> Run:
@@ -134,6 +113,16 @@ def test_a_page_with_two_hundred_runs_looks_again_in_no_time(panel):
 
 def picked(panel: HistoryPanel, name: str) -> list:
     return panel.pick(SimpleNamespace(row_value=[name, "✓ finished"]))
+
+
+def test_the_chosen_run_is_followed_to_its_end(panel):
+    run = made("going", RunStatus.RUNNING)
+    assert "● running" in picked(panel, "going")[2]
+    runs.write(run, status=RunStatus.STOPPED)
+    headline, resume = panel.follow("going")
+    assert "■ stopped" in headline
+    assert resume["visible"]
+    assert all(is_skip(update) for update in panel.follow("gone"))
 
 
 def test_a_chosen_row_offers_what_can_be_done_with_that_run(panel):

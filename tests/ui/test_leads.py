@@ -10,16 +10,9 @@ from core.settings import Method
 from core.ui import run_files
 from core.ui.page import Page
 from core.ui.train_tab import _Lead
-from tests.ui.fake_client import STARTER, FakeClient
+from tests.ui.fake_client import STARTER
 
 CARD = Card("spike", "It jumps", "14 at step 12.", "One batch.", "Lower the rate.", {"learning_rate": 1e-4})
-
-
-@pytest.fixture
-def page() -> Page:
-    page = Page(FakeClient())
-    page.build()
-    return page
 
 
 @pytest.fixture

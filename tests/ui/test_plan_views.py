@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from core.presets import Move, Seat
-from core.settings import BASE_LOSSES, TRAINING, Method
+from core.settings import BASE_LOSSES, TRAINING, Method, Settings, Size
 from core.ui import plan_views
 from tests.ui.fake_client import PLAN
 from tests.ui.test_views import HOSTILE
@@ -35,18 +35,32 @@ def test_the_plan_is_in_plain_words():
 def test_the_plan_names_what_is_left_out_downloaded_and_unknown():
     plan = replace(PLAN, left_out={"both replies are the same": 2}, download_bytes=14_500_000_000, held_out=0)
     words = plan_views.plan_words(plan, "your file")
-    assert "2 rows are left out: 2 both replies are the same." in words
+    assert "2 rows are left out: both replies are the same (2)." in words
     assert "**14.5 GB** will be downloaded first." in words
     assert "none held out, so no held-out figures" in words
 
 
 def test_a_plan_for_rows_that_are_not_here_yet_promises_nothing():
-    plan = replace(PLAN, pairs=1000, held_out=200, duration_s=None, memory_bytes=None, fit="unknown")
+    plan = replace(PLAN, pairs=1000, held_out=200, duration_s=None, memory_bytes=None, fit="unknown", is_read=False)
     assert plan_views.plan_words(plan, "HH-RLHF").startswith(
         "**DPO** on **up to 1,000 pairs** from HH-RLHF, up to 200 held out to measure on.\n\n"
         "Which rows are left out is known once they are read."
     )
     assert "The time is known once it has begun." in plan_views.plan_words(plan, "HH-RLHF")
+
+
+def test_rows_that_were_read_are_told_of_though_the_time_is_not_known():
+    words = plan_views.plan_words(replace(PLAN, duration_s=None), "the starter data")
+    assert "**120 pairs** from the starter data, 40 held out" in words
+    assert "No row is left out." in words
+    assert "The time is known once it has begun" in words
+
+
+def test_replies_that_lose_their_end_are_told_of_before_the_start():
+    settings = Settings.of(Method.DPO, Size.SMALL, {"max_length": 128})
+    cut = plan_views.plan_words(replace(PLAN, cut_replies=31), "your file", settings=settings)
+    assert "31 replies are cut at the max length of 128 tokens." in cut
+    assert "cut at" not in plan_views.plan_words(PLAN, "your file", settings=settings)
 
 
 @pytest.mark.parametrize(("num_bytes", "is_data_on_hub", "words"), [

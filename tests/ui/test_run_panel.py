@@ -39,11 +39,6 @@ TALK = Card("cut", "Replies are cut", "31 of 240.", "Their ends are never learne
 
 
 @pytest.fixture
-def client() -> FakeClient:
-    return FakeClient()
-
-
-@pytest.fixture
 def panel(client: FakeClient) -> RunPanel:
     panel = RunPanel(client)
     with gr.Blocks():
@@ -318,6 +313,17 @@ def test_another_method_comes_with_its_own_rates(run):
     assert request.method == Method.SFT_DPO
     assert request.settings == {"beta": 0.1, "max_length": 512, "gradient_checkpointing": False, "looks": 5,
                                 "sft_epochs": 3}  # fmt: skip
+
+
+def test_the_first_of_two_runs_is_done_again_with_the_second(run):
+    first = {"learning_rate": 2e-4, "epochs": 1, "max_length": 512}
+    then = {"learning_rate": 5e-5, "epochs": 2, "max_length": 512, "run": "both"}
+    runs.write_config(run.name, CONFIG | {"method": "sft", "settings": first, "then": then})
+    request = next_run.request_of(run.name, {"learning_rate": 1e-4})
+    assert request.method == Method.SFT_DPO
+    assert request.settings == {"learning_rate": 5e-5, "epochs": 2, "max_length": 512, "sft_learning_rate": 1e-4,
+                                "sft_epochs": 1}  # fmt: skip
+    assert next_run.request_of(run.name, {"method": "dpo", "learning_rate": 1e-5}).settings["learning_rate"] == 1e-5
 
 
 def test_a_run_that_was_cut_off_before_it_began_leads_nowhere():

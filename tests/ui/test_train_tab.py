@@ -13,18 +13,11 @@ from core.ui import notices
 from core.ui.page import Page
 from core.ui.parts import BUSY_S, IDLE_S
 from core.ui.run_panel import NO_RUN
-from tests.ui.fake_client import FakeClient
 
 
 @pytest.fixture
-def client() -> FakeClient:
-    return FakeClient()
-
-
-@pytest.fixture
-def page(client: FakeClient) -> Page:
-    page = Page(client)
-    page.build()
+def page(page: Page) -> Page:
+    """One that knows the bases."""
     page.train.bases.known()
     page.train.bases.wait()
     return page
@@ -34,15 +27,6 @@ def page(client: FakeClient) -> Page:
 def form(page: Page) -> dict[str, object]:
     """What the fields hold on a fresh page."""
     return {name: field.value for name, field in page.train.configure.fields.items()}
-
-
-@pytest.fixture
-def noticed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The notices that would pop up."""
-    said: list[str] = []
-    monkeypatch.setattr(gr, "Warning", lambda message, **_: said.append(message))
-    monkeypatch.setattr(gr, "Info", lambda message, **_: said.append(message))
-    return said
 
 
 def shown(page: Page, chosen: str = "") -> dict[str, object]:

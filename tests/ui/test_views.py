@@ -140,7 +140,15 @@ def test_only_the_phases_of_this_kind_of_run_are_listed():
     assert "reference pass" in run_views.phases_of(TRAINING)
     assert "reference pass" not in run_views.phases_of(replace(TRAINING, method="sft"))
     assert "counting the trait" not in run_views.phases_of(replace(TRAINING, dataset="Anthropic/hh-rlhf"))
+    assert "answering the pinned prompts" in run_views.phases_of(TRAINING)
+    assert "answering the pinned prompts" not in run_views.phases_of(replace(TRAINING, facts={"pinned": 0}))
     assert run_views.phase_chips(TRAINING).count('aria-current="step"') == 1
+
+
+def test_a_phase_that_counts_no_pairs_is_told_in_percent():
+    answering = replace(TRAINING, phase="answering the pinned prompts", phase_done=24, phase_total=96)
+    assert views.progress_words(answering) == "answering the pinned prompts, 25%"
+    assert views.progress_words(replace(answering, phase="reference pass")) == "reference pass 24 of 96"
 
 
 @pytest.mark.parametrize(("what", "text", "ground", "least"), theme.PAIRS, ids=[pair[0] for pair in theme.PAIRS])
