@@ -80,7 +80,8 @@ class Shape:
 @dataclass(frozen=True)
 class Job:
     """What a run of one method has to do; without rows, they are not known yet. `is_following`: it goes on from an
-    adapter, which DPO is held to. Rows are filled up to a multiple of `pad_to` tokens."""
+    adapter, which DPO is held to. Rows are filled up to a multiple of `pad_to` tokens; where `is_shared`, both replies
+    of a pair stand in one. `is_reference_kept`: what DPO is held to has been measured before."""
 
     method: Method
     settings: Settings
@@ -91,21 +92,28 @@ class Job:
     is_trait_counted: bool = False
     is_following: bool = False
     pad_to: int = 1
+    is_shared: bool = True
+    is_reference_kept: bool = False
 
     @property
     def sequences(self) -> int:
-        return 2 if self.method is Method.DPO else 1
+        return 2 if self.method is Method.DPO and not self.is_shared else 1
 
     def batches(self) -> list[int]:
         """Tokens of every batch of one pass, padding included, in the order in which they come."""
         size = self.settings.batch_size
-        order = grouped_order([row.length for row in self.train], size, self.settings.seed, 0)
+        is_one = self.method is Method.DPO and self.is_shared
+        lengths = [row.shared_length if is_one else row.length for row in self.train]
+        order = grouped_order(lengths, size, self.settings.seed, 0)
         chunks = (order[start : start + size] for start in range(0, len(order), size))
         return [self.sequences * len(chunk) * max(self.width(self.train[i]) for i in chunk) for chunk in chunks]
 
     def width(self, row: TokenPair) -> int:
         """Tokens of the row as it is trained on, filled up."""
-        length = row.length if self.method is Method.DPO else len(row.prompt_ids) + len(row.chosen_ids)
+        if self.method is Method.SFT:
+            length = len(row.prompt_ids) + len(row.chosen_ids)
+        else:
+            length = row.shared_length if self.is_shared else row.length
         return -(-length // self.pad_to) * self.pad_to
 
     def scored(self, row: TokenPair) -> int:
@@ -141,15 +149,15 @@ def _shortened(rows: Sequence[TokenPair], max_length: int) -> list[TokenPair]:
 def forecast(costs: Costs, job: Job) -> Forecast:
     """Seconds from the first pass to the last; reading, tokenising and saving are no part of it."""
     contenders = 3 if job.is_following else 2
-    look_s = _scoring_s(costs, job.held_out[:LOOK_MAX_PAIRS]) + _pinned_s(costs, job)
+    look_s = _scoring_s(costs, job, job.held_out[:LOOK_MAX_PAIRS]) + _pinned_s(costs, job)
     steps_s = _steps_s(costs, job)
     look_at = look_steps(len(steps_s), job.settings.looks)
     steps_s = [seconds + (look_s if step in look_at else 0.0) for step, seconds in enumerate(steps_s, 1)]
     phases = {
-        Phase.REFERENCE: _scoring_s(costs, job.train) if job.method is Method.DPO else 0.0,
+        Phase.REFERENCE: _reference_s(costs, job),
         Phase.PINNED: _pinned_s(costs, job),
         Phase.TRAINING: sum(steps_s),
-        Phase.EVALUATING: contenders * _scoring_s(costs, job.held_out) + 2 * _scoring_s(costs, job.passages),
+        Phase.EVALUATING: contenders * _scoring_s(costs, job, job.held_out) + 2 * _scoring_s(costs, job, job.passages),
         Phase.TRAIT: 2 * _speaking_s(costs, job.prompts, TRAIT_MAX_NEW_TOKENS),
     }
     return Forecast(phases, steps_s)
@@ -162,18 +170,24 @@ def _steps_s(costs: Costs, job: Job) -> list[float]:
     return steps * job.settings.epochs
 
 
-def _scoring_s(costs: Costs, rows: Sequence[TokenPair]) -> float:
-    return sum(costs.forward.of(tokens) for tokens, _ in _scored_batches(rows))
+def _reference_s(costs: Costs, job: Job) -> float:
+    if job.method is Method.SFT or job.is_reference_kept:
+        return 0.0
+    return _scoring_s(costs, job, job.train)
 
 
-def _scored_batches(rows: Sequence[TokenPair]) -> list[tuple[int, int]]:
+def _scoring_s(costs: Costs, job: Job, rows: Sequence[TokenPair]) -> float:
+    return sum(costs.forward.of(tokens) for tokens, _ in _scored_batches(job, rows))
+
+
+def _scored_batches(job: Job, rows: Sequence[TokenPair]) -> list[tuple[int, int]]:
     """Tokens of every batch in which `rows` are measured, padding included, and how many of them are replies'."""
     return [
         (
-            2 * len(batch) * rows[batch[0]].length,
+            len(batch) * evaluate.num_tokens(rows[batch[0]], job.is_shared),
             sum(len(rows[i].chosen_ids) + len(rows[i].rejected_ids) for i in batch),
         )
-        for batch in evaluate.batches(rows)
+        for batch in evaluate.batches(rows, job.is_shared)
     ]
 
 
@@ -218,8 +232,8 @@ class Load:
             return cls._unknown(job)
         size = job.settings.batch_size
         longest = max(map(job.width, job.train))
-        measured = [*_scored_batches(job.held_out), *_scored_batches(job.passages)]
-        measured += _scored_batches(job.train) if job.method is Method.DPO else []
+        measured = [*_scored_batches(job, job.held_out), *_scored_batches(job, job.passages)]
+        measured += _scored_batches(job, job.train) if job.method is Method.DPO else []
         trait = _spoken_batches(job.prompts, TRAIT_MAX_NEW_TOKENS)
         said = [rows * (prompt + TRAIT_MAX_NEW_TOKENS) for rows, prompt in trait]
         return cls(
@@ -233,8 +247,10 @@ class Load:
 
     @classmethod
     def _unknown(cls, job: Job) -> "Load":
-        """Of rows that are not here yet: all as long as they may be."""
+        """Of rows that are not here yet: all as long as they may be, and so both replies."""
         longest, measured = job.settings.max_length, evaluate.BATCH_TOKENS
+        if job.method is Method.DPO and job.is_shared:
+            longest += int(REPLY_SHARE * longest) + 1
         trained = job.sequences * job.settings.batch_size * longest
         said = job.num_pinned * (PINNED_TOKENS + PINNED_MAX_NEW_TOKENS)
         return cls(longest, trained, int(trained * REPLY_SHARE), measured, int(measured * REPLY_SHARE), said)

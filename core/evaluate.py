@@ -9,13 +9,14 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn.functional import kl_div, log_softmax
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from core import fused_head, paths, stats
+from core import adapters, fused_head, paths, reference_file, shared_prefix, stats
 from core.chat_template import PrefixError
 from core.errors import Cancelled, ModelError, PlaygroundError
 from core.generate import answer
@@ -65,7 +66,7 @@ def pair_logps(
     """One `PairLogps` a row, in order. `between(done)` is called after every batch and may raise to stop."""
     collate = DataCollatorForPreference(pad_token_id=int(resident.tokenizer.pad_token_id))
     found: dict[int, PairLogps] = {}
-    for indices in batches(rows):
+    for indices in batches(rows, not shared_prefix.why_not(resident.model)):
         batch = collate([{name: getattr(rows[i], name) for name in IDS} for i in indices])
         ids, mask = batch["input_ids"], batch["completion_mask"]
         with fused_head.scoring(resident.model), resident.speaking([contender]):
@@ -85,14 +86,47 @@ def pair_logps(
     return [found[i] for i in range(len(rows))]
 
 
-def batches(rows: Sequence[TokenPair]) -> list[list[int]]:
+def kept_logps(
+    resident: ResidentModel, contender: str, rows: Sequence[TokenPair], between: Between = lambda done: None
+) -> list[PairLogps]:
+    """`pair_logps` of base or a finished adapter, which never change: measured once, and kept for the next run."""
+    path = _kept_path(resident, contender, rows)
+    logps = reference_file.read(path, len(rows))
+    if logps is None:
+        logps = [(found.chosen, found.rejected) for found in pair_logps(resident, contender, rows, between)]
+        path.parent.mkdir(exist_ok=True)
+        reference_file.write(path, logps)
+    return [PairLogps(*both, len(row.chosen_ids), len(row.rejected_ids)) for both, row in zip(logps, rows, strict=True)]
+
+
+def is_kept(resident: ResidentModel, contender: str, rows: Sequence[TokenPair]) -> bool:
+    return _kept_path(resident, contender, rows).is_file()
+
+
+def _kept_path(resident: ResidentModel, contender: str, rows: Sequence[TokenPair]) -> Path:
+    """Named by all that the numbers depend on. All rows, because what shares a batch decides a last digit, and a run
+    that is repeated must find the digits of the first."""
+    mark = "" if contender == BASE else adapters.mark_of(adapters.find(contender))
+    key = hashlib.sha256(f"{resident.fingerprint} {mark} {resident.device.kind} {resident.device.dtype}".encode())
+    for row in rows:
+        key.update(json.dumps([row.prompt_ids, row.chosen_ids, row.rejected_ids]).encode())
+    return paths.logs_dir() / "logps" / f"{key.hexdigest()[:32]}.safetensors"
+
+
+def batches(rows: Sequence[TokenPair], is_shared: bool) -> list[list[int]]:
     """Indices, longest first, so many to a batch that padding included it stays under `BATCH_TOKENS`."""
     found: list[list[int]] = []
-    for i in sorted(range(len(rows)), key=lambda i: -rows[i].length):
-        if not found or 2 * rows[found[-1][0]].length * (len(found[-1]) + 1) > BATCH_TOKENS:
+    tokens = [num_tokens(row, is_shared) for row in rows]
+    for i in sorted(range(len(rows)), key=lambda i: -tokens[i]):
+        if not found or tokens[found[-1][0]] * (len(found[-1]) + 1) > BATCH_TOKENS:
             found.append([])
         found[-1].append(i)
     return found
+
+
+def num_tokens(row: TokenPair, is_shared: bool) -> int:
+    """Tokens that go through the model to score both replies; without a rejected one the prompt goes twice."""
+    return row.shared_length if is_shared and row.rejected_ids else 2 * row.length
 
 
 def held_out_figures(

@@ -11,6 +11,8 @@ from typing import Any
 import trl
 from trl.trainer import utils
 
+from core import shared_prefix
+
 KNOWN_VERSIONS = ("1.16.",)
 IS_KNOWN = trl.__version__.startswith(KNOWN_VERSIONS)
 
@@ -29,6 +31,14 @@ def compact() -> Iterator[None]:
         utils._use_triton = stock
 
 
+def share_prompts(model: Any, pad_to: int = 1) -> bool:
+    """Let a model that has TRL's head compute each pair's prompt once; False where it cannot."""
+    if shared_prefix.why_not(model):
+        return False
+    shared_prefix.install(model, pad_to)
+    return True
+
+
 @contextlib.contextmanager
 def scoring(model: Any) -> Iterator[None]:
     """Inside, `model(…, labels=…, fused_lm_head=True).log_probs` has shape (rows, positions - 1), 0 without label.
@@ -36,7 +46,10 @@ def scoring(model: Any) -> Iterator[None]:
     A run that is going on has a head of its own there, and finds it again afterwards.
     """
     before = model.__dict__.get("forward")
+    # TRL's head calls the forward that it finds for all but its own calls.
+    remove(model)
     utils.add_fused_lm_head(model)
+    share_prompts(model)
     try:
         with compact():
             yield

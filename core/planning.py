@@ -19,12 +19,13 @@ from core import (
     preferences,
     probe,
     run_request,
+    shared_prefix,
 )
 from core.client import BaseCard, RunPlan, RunRequest
 from core.errors import DataError, ModelError
 from core.estimate import Job, Shape
 from core.forecast import Costs
-from core.loader import ResidentModel
+from core.loader import BASE, ResidentModel
 from core.preferences import PreferenceData
 from core.redact import api_key
 from core.settings import DATA, MIN_USABLE_ROWS, Method, Settings, Size, checked_pinned, parse_method, size_of
@@ -66,6 +67,8 @@ class _Asked:
     rows: _Rows | None = None
     # Pairs to train on and held out, where they can be counted without a tokenizer.
     counts: tuple[int, int] | None = None
+    # Why DPO computes each prompt twice, where it does.
+    twice: str = ""
 
     def parts(self, settings: Settings | None = None) -> dict[str, int] | None:
         """Of the run that needs most, with the batches and lengths of other settings where they are given; None where
@@ -112,7 +115,8 @@ class Planner:
         jobs = _jobs(request, size_of(resident.num_parameters), resident.device.kind, rows, resident)
         config = resident.model.config.get_text_config().to_dict()
         shape = Shape.of(config, resident.num_parameters, resident.device.dtype.itemsize)
-        asked = _Asked(request, resident.name, resident.device.kind, shape, method, settings, jobs, rows)
+        twice = shared_prefix.why_not(resident.model) if jobs[-1].method is Method.DPO else ""
+        asked = _Asked(request, resident.name, resident.device.kind, shape, method, settings, jobs, rows, twice=twice)
         costs = self._costs(resident, is_training) if rows else None
         seconds = sum(estimate.forecast(costs, job).total_s for job in jobs) if costs else None
         return self._plan(asked, seconds)
@@ -183,7 +187,7 @@ class Planner:
             asked.method, asked.base, pairs, held_out, left_out, steps, settings.batch_size * settings.accumulation,
             seconds, needed, limit, fit, download_bytes,
             _sentence(asked, pairs, held_out, sum(left_out.values()), steps), parts, changes, words,
-            rows is not None, sum(row.num_cut for row in rows.train) if rows else 0,
+            rows is not None, sum(row.num_cut for row in rows.train) if rows else 0, asked.twice,
         )  # fmt: skip
 
     def _fix(self, asked: _Asked, fit: str, limit: int) -> tuple[dict[str, Any], str]:
@@ -207,6 +211,7 @@ def _jobs(
     """The one or two runs of a request."""
     jobs: list[Job] = []
     source = rows.source if rows else request.dataset
+    reference = request.from_adapter or BASE
     stages = run_request.stages(request, size)
     if request.then is not None and len(stages) == 1:
         then = {name: value for name, value in request.then.items() if name != "run"}
@@ -224,6 +229,11 @@ def _jobs(
                 stage.is_trait_counted and source == run_request.STARTER_DATA,
                 is_following=bool(request.from_adapter or jobs),
                 pad_to=PAD_TO.get(kind, 1),
+                is_shared=not (resident and shared_prefix.why_not(resident.model)),
+                # The second of two runs is held to an adapter that is not there yet.
+                is_reference_kept=bool(
+                    resident and rows and not jobs and evaluate.is_kept(resident, reference, rows.train)
+                ),
             )
         )
     return jobs

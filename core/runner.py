@@ -28,6 +28,7 @@ from core import (
     reference_file,
     run_request,
     runs,
+    shared_prefix,
     timeline,
     trainer,
 )
@@ -50,6 +51,7 @@ REFERENCE_FILE = "reference.safetensors"
 OUT_OF_MEMORY = (
     "Memory ran out at step {}. Lower the batch size or max length, or turn gradient checkpointing on, and start again."
 )
+TWICE = "Each prompt is computed twice: {}."
 DISCARDED = "Discarded: nothing of it is kept."
 NOT_SAVED = "{}, so the run could not be saved. Put that right and resume; the last checkpoint is kept."
 
@@ -211,6 +213,7 @@ def _job(
     return estimate.Job(
         work.method, work.settings, train_rows, held_rows, evaluate.passage_rows(resident), len(work.pinned),
         work.is_trait_counted, bool(work.from_adapter), trainer.PAD_TO.get(resident.device.kind, 1),
+        not shared_prefix.why_not(resident.model),
     )  # fmt: skip
 
 
@@ -231,9 +234,9 @@ def _reference(
     kept = reference_file.read(path, len(rows))
     if kept is not None:
         return kept
-    reporter.phase(Phase.REFERENCE, len(rows))
-    scores = evaluate.pair_logps(resident, work.reference, rows, reporter.done)
-    logps = [(s.chosen, s.rejected) for s in scores]
+    if not evaluate.is_kept(resident, work.reference, rows):
+        reporter.phase(Phase.REFERENCE, len(rows))
+    logps = [(s.chosen, s.rejected) for s in evaluate.kept_logps(resident, work.reference, rows, reporter.done)]
     reference_file.write(path, logps)
     return logps
 
@@ -249,6 +252,8 @@ def _train(
 ) -> None:
     name = reporter.run.name
     look_at = look_steps(trainer.num_steps(len(rows), work.settings), work.settings.looks)
+    if work.method is Method.DPO and (reason := shared_prefix.why_not(resident.model)):
+        runs.log(name, TWICE.format(reason))
 
     def begin(step: int, steps: int) -> None:
         reporter.first_step = step
@@ -287,11 +292,15 @@ def _measure(resident: ResidentModel, work: _Work, rows: Sequence[TokenPair], re
     name = reporter.run.name
     reporter.phase(Phase.EVALUATING, 3 * len(rows) if work.from_adapter else 2 * len(rows))
     scores: dict[str, list[PairLogps]] = {}
-    for contender in dict.fromkeys((BASE, name, work.from_adapter or BASE)):
+    # What may be kept comes last: its speed says nothing of the others'.
+    for contender in dict.fromkeys((name, BASE, work.from_adapter or BASE)):
         before = len(scores) * len(rows)
-        scores[contender] = evaluate.pair_logps(
-            resident, contender, rows, lambda done, before=before: reporter.done(before + done)
-        )
+
+        def between(done: int, before: int = before) -> None:
+            reporter.done(before + done)
+
+        measure = evaluate.pair_logps if contender == name else evaluate.kept_logps
+        scores[contender] = measure(resident, contender, rows, between)
     figures = evaluate.held_out_figures(
         scores[BASE], scores[name], scores[work.from_adapter or BASE], work.settings.beta
     )

@@ -27,6 +27,11 @@ class TokenPair:
     def length(self) -> int:
         return len(self.prompt_ids) + max(len(self.chosen_ids), len(self.rejected_ids))
 
+    @property
+    def shared_length(self) -> int:
+        """Tokens of both replies in one row (`shared_prefix`): the last of the prompt stands before each."""
+        return len(self.prompt_ids) + len(self.chosen_ids) + 1 + len(self.rejected_ids)
+
 
 def tokenise(
     template: ChatTemplate,

@@ -177,7 +177,11 @@ def _sft(resident: ResidentModel, rows: Sequence[TokenPair], _: Any, common: dic
         [{"input_ids": r.prompt_ids + r.chosen_ids, "labels": [-100] * len(r.prompt_ids) + r.chosen_ids} for r in rows]
     )
     args = SFTConfig(**common, pad_to_multiple_of=PAD_TO.get(resident.device.kind))
-    return ResidentSFTTrainer(model=resident.peft, args=args, train_dataset=data, processing_class=resident.tokenizer)
+    trainer = ResidentSFTTrainer(
+        model=resident.peft, args=args, train_dataset=data, processing_class=resident.tokenizer
+    )
+    trainer.rows_lengths = [row.length for row in rows]
+    return trainer
 
 
 def _dpo(
@@ -216,6 +220,8 @@ def _dpo(
     # The columns are there already: said before, TRL would hash all weights and compute them itself.
     trainer.precompute_ref_logps = True
     resident.drop_reference()
+    is_shared = fused_head.share_prompts(resident.model, PAD_TO.get(resident.device.kind, 1))
+    trainer.rows_lengths = [row.shared_length if is_shared else row.length for row in rows]
     return trainer
 
 
@@ -243,7 +249,6 @@ def train(
             resident, rows, reference, _arguments(settings, folder, resident.device.kind), settings
         )
     trainer.checkpoint_root = folder
-    trainer.rows_lengths = [row.length for row in rows]
     trainer.remove_callback(PrinterCallback)
     trainer.pace = Pace()
     trainer.add_callback(_Reporter(hooks, trainer.pace))

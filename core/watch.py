@@ -74,7 +74,7 @@ class Watch:
         rows = self.rows[:LOOK_MAX_PAIRS]
         policy = evaluate.pair_logps(self.resident, POLICY, rows, lambda done: self.between())
         if self.reference and not self._reference_logps:
-            self._reference_logps = evaluate.pair_logps(
+            self._reference_logps = evaluate.kept_logps(
                 self.resident, self.reference, rows, lambda done: self.between()
             )
         return evaluate.look_figures(policy, self._reference_logps, self.beta)

@@ -117,6 +117,8 @@ class RunPlan:
     fix_words: str = ""
     is_read: bool = True
     cut_replies: int = 0
+    # Why each prompt goes through the model twice, where it does.
+    twice: str = ""
 
 
 class SpanKind(StrEnum):

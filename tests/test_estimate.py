@@ -99,7 +99,7 @@ def test_mistrals_adapter_optimiser_and_cache():
 
 def test_mistrals_activations():
     def activations(**changes) -> float:
-        job = Job(Method.DPO, settings(batch_size=1, max_length=512, **changes))
+        job = Job(Method.DPO, settings(batch_size=1, max_length=512, **changes), is_shared=False)
         return estimate.parts(MISTRAL_SHAPE, job, "mps")["activations"] / GB
 
     # FACTS of its activations, "10 to 14 MB a token with eager attention" and "0.6 GB a pair with checkpointing".
@@ -117,7 +117,7 @@ def test_mistrals_activations():
         (21.3, 1, 512, True, "fits"),
         (21.3, 2, 512, True, "fits"),
         (21.3, 1, 512, False, fitting.WONT_FIT),
-        (48, 2, 512, False, "tight"),
+        (48, 2, 512, False, "fits"),
         (48, 4, 512, False, fitting.WONT_FIT),
         (48, 4, 512, True, "fits"),
     ],
@@ -133,11 +133,26 @@ def test_known_rows_need_what_the_longest_of_them_need():
         Method.DPO, settings(batch_size=2), [*rows(30, 20, 10, 10), *rows(1, 300, 100, 50)], passages=rows(1, 1, 99, 1)
     )
     load = estimate.Load.of(known)
-    assert (load.longest, load.trained, load.trained_scored) == (400, 2 * 2 * 400, 150 + 20)
+    assert (load.longest, load.trained, load.trained_scored) == (451, 2 * 451, 150 + 20)
     filled = estimate.Load.of(dataclasses.replace(known, pad_to=64))
-    assert (filled.longest, filled.trained) == (448, 2 * 2 * 448)
+    assert (filled.longest, filled.trained) == (512, 2 * 512)
     unknown = estimate.Load.of(Job(Method.DPO, settings(batch_size=2)))
-    assert (unknown.longest, unknown.trained) == (512, 2 * 2 * 512)
+    assert (unknown.longest, unknown.trained) == (769, 2 * 769)
+
+
+def test_two_rows_a_pair_need_the_prompt_twice():
+    twice = Job(Method.DPO, settings(batch_size=2), rows(30, 300, 100, 50), passages=rows(1, 1, 99, 1), is_shared=False)
+    assert (estimate.Load.of(twice).longest, estimate.Load.of(twice).trained) == (400, 2 * 2 * 400)
+    once = dataclasses.replace(twice, is_shared=True)
+    assert sum(once.batches()) == pytest.approx(sum(twice.batches()) * 451 / 800)
+
+
+def test_a_reference_that_was_measured_before_costs_nothing():
+    job = Job(Method.DPO, settings(), rows(30, 30, 10, 10), passages=rows(1, 1, 99, 1))
+    costs = Costs(Line(0, 1), Line(0, 1))
+    assert estimate.forecast(costs, job).phases[Phase.REFERENCE] > 0
+    kept = dataclasses.replace(job, is_reference_kept=True)
+    assert estimate.forecast(costs, kept).phases[Phase.REFERENCE] == 0
 
 
 def test_rows_without_a_rejected_reply_are_counted():

@@ -104,6 +104,7 @@ def plan_words(
         f"LoRA on **{as_text(plan.base)}**{start_words(plan.method, from_adapter)}: {count(plan.steps, 'step')} of "
         f"{count(plan.batch, 'pair')} each.",
         stage_words(plan, settings) if settings else "",
+        f"Each prompt is computed twice: {as_text(plan.twice)}." if plan.twice else "",
         f"{_about(plan)} {download_words(plan.download_bytes, is_data_on_hub)}",
         fit_words(plan),
     )
