@@ -4,6 +4,7 @@ Most run against an engine in a thread of this process (`in_process`); what a ki
 """
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -409,6 +410,7 @@ def test_a_stop_before_the_first_step_and_one_after_the_last_end_well(near, pair
         assert done.status is RunStatus.STOPPED, done
         return name
 
+    shutil.rmtree(paths.logs_dir() / "logps")
     early = stop_at(Phase.REFERENCE)
     assert runs.read_run(early).reason == "Stopped before the first step."
     assert early not in runs.list_adapters()

@@ -1,5 +1,6 @@
 """Held-out figures, and how far an adapter has moved from base, on a tiny random model in float32."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from core.evaluate import PairLogps
 from core.loader import BASE, POLICY, ResidentModel
 from core.messages import Message, Role, ask
 from core.settings import Method, Settings, Size
+from core.token_rows import TokenPair
 from core.wire import MAX_DRIFT_ROWS
 from tests.make_adapter import make_adapter
 
@@ -56,6 +58,53 @@ class TestMargin:
 
     def test_with_nothing_held_out_there_is_none(self) -> None:
         assert "margin" not in evaluate.held_out_figures([], [], [], 0.1)
+
+
+class TestKeptLogps:
+    PAIRS = [TokenPair([5, 6, 7], [8, 9], [10]), TokenPair([5, 11], [12], [13, 14, 15])]
+
+    @pytest.fixture(autouse=True)
+    def measured(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """Whose log-probabilities were measured, and not found."""
+        found: list[str] = []
+        measure = evaluate.pair_logps
+        monkeypatch.setattr(
+            evaluate, "pair_logps", lambda resident, who, *rest: found.append(who) or measure(resident, who, *rest)
+        )
+        return found
+
+    def test_base_is_measured_once_and_found_to_the_bit(self, resident, measured) -> None:
+        assert not evaluate.is_kept(resident, BASE, self.PAIRS)
+        first = evaluate.kept_logps(resident, BASE, self.PAIRS)
+        assert evaluate.is_kept(resident, BASE, self.PAIRS)
+        assert (
+            evaluate.kept_logps(resident, BASE, self.PAIRS) == first == evaluate.pair_logps(resident, BASE, self.PAIRS)
+        )
+        assert measured == [BASE, BASE]
+
+    def test_other_rows_are_measured_anew(self, resident, measured) -> None:
+        evaluate.kept_logps(resident, BASE, self.PAIRS)
+        evaluate.kept_logps(resident, BASE, self.PAIRS[::-1])
+        evaluate.kept_logps(resident, BASE, self.PAIRS[:1])
+        assert measured == [BASE] * 3
+
+    def test_a_new_adapter_of_the_same_name_is_measured_anew(self, resident, measured) -> None:
+        make_adapter(resident, "mine", scale=0.1)
+        resident.attach("mine")
+        first = evaluate.kept_logps(resident, "mine", self.PAIRS)
+        assert evaluate.kept_logps(resident, "mine", self.PAIRS) == first
+        shutil.rmtree(paths.run_dir("mine"))
+        make_adapter(resident, "mine", scale=0.3)
+        resident.attach("mine")
+        assert evaluate.kept_logps(resident, "mine", self.PAIRS) != first
+        assert measured == ["mine", "mine"]
+
+    def test_what_was_damaged_is_measured_anew(self, resident, measured) -> None:
+        first = evaluate.kept_logps(resident, BASE, self.PAIRS)
+        (path,) = (paths.logs_dir() / "logps").iterdir()
+        path.write_bytes(path.read_bytes()[:-1])
+        assert evaluate.kept_logps(resident, BASE, self.PAIRS) == first
+        assert measured == [BASE, BASE]
 
 
 class TestDrift:
