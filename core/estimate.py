@@ -99,14 +99,18 @@ class Job:
     def sequences(self) -> int:
         return 2 if self.method is Method.DPO and not self.is_shared else 1
 
-    def batches(self) -> list[int]:
-        """Tokens of every batch of one pass, padding included, in the order in which they come."""
+    def batches(self) -> list[tuple[int, int]]:
+        """Tokens of every batch of one pass, padding included, in the order in which they come, and how many of them
+        are scored."""
         size = self.settings.batch_size
         is_one = self.method is Method.DPO and self.is_shared
         lengths = [row.shared_length if is_one else row.length for row in self.train]
         order = grouped_order(lengths, size, self.settings.seed, 0)
-        chunks = (order[start : start + size] for start in range(0, len(order), size))
-        return [self.sequences * len(chunk) * max(self.width(self.train[i]) for i in chunk) for chunk in chunks]
+        chunks = ([self.train[i] for i in order[start : start + size]] for start in range(0, len(order), size))
+        return [
+            (self.sequences * len(chunk) * max(map(self.width, chunk)), sum(map(self.scored, chunk)))
+            for chunk in chunks
+        ]
 
     def width(self, row: TokenPair) -> int:
         """Tokens of the row as it is trained on, filled up."""
@@ -165,7 +169,7 @@ def forecast(costs: Costs, job: Job) -> Forecast:
 
 def _steps_s(costs: Costs, job: Job) -> list[float]:
     factor = STEP_COST * (CHECKPOINTING_COST if job.settings.gradient_checkpointing else 1.0)
-    seconds = [factor * costs.step.of(tokens) for tokens in job.batches()]
+    seconds = [factor * costs.step.of(*batch) for batch in job.batches()]
     steps = [sum(seconds[i : i + job.settings.accumulation]) for i in range(0, len(seconds), job.settings.accumulation)]
     return steps * job.settings.epochs
 
@@ -177,7 +181,7 @@ def _reference_s(costs: Costs, job: Job) -> float:
 
 
 def _scoring_s(costs: Costs, job: Job, rows: Sequence[TokenPair]) -> float:
-    return sum(costs.forward.of(tokens) for tokens, _ in _scored_batches(job, rows))
+    return sum(costs.forward.of(*batch) for batch in _scored_batches(job, rows))
 
 
 def _scored_batches(job: Job, rows: Sequence[TokenPair]) -> list[tuple[int, int]]:
@@ -198,7 +202,7 @@ def _pinned_s(costs: Costs, job: Job) -> float:
 def _speaking_s(costs: Costs, prompts: Sequence[int], new_tokens: int) -> float:
     """Responses side by side, each as long as it may get: the prompts at once, then a token of each row a pass."""
     return sum(
-        costs.forward.of(rows * longest) + SPEAKING_COST * new_tokens * costs.forward.of(rows)
+        costs.forward.of(rows * longest, rows) + SPEAKING_COST * new_tokens * costs.forward.of(rows, rows)
         for rows, longest in _spoken_batches(prompts, new_tokens)
     )
 

@@ -11,20 +11,21 @@ from core.runs import Phase
 
 @dataclass(frozen=True)
 class Line:
-    """Seconds of one pass: of any pass at all, and of each token in it."""
+    """Seconds of one pass: of any pass at all, of each token in it, and of each whose log-probability is asked for."""
 
     call_s: float
     token_s: float
+    scored_s: float = 0.0
 
     @classmethod
-    def through(cls, points: Sequence[tuple[int, float]]) -> "Line":
+    def through(cls, points: Sequence[tuple[int, float]], scored_s: float = 0.0) -> "Line":
         """Through the last two of (tokens, seconds), as far as a timing that shook lets it rise."""
         (few, little_s), (many, much_s) = points[-2:]
         token_s = max(much_s - little_s, 0.0) / (many - few)
-        return cls(max(much_s - many * token_s, 0.0), token_s)
+        return cls(max(much_s - many * token_s, 0.0), token_s, scored_s)
 
-    def of(self, tokens: int) -> float:
-        return self.call_s + self.token_s * tokens
+    def of(self, tokens: int, scored: int = 0) -> float:
+        return self.call_s + self.token_s * tokens + self.scored_s * scored
 
 
 @dataclass(frozen=True)

@@ -13,63 +13,72 @@ from core import fused_head
 from core.forecast import Costs, Line
 from core.loader import BASE, ResidentModel
 
-# (rows, tokens a row): two small passes say what a pass and a token cost; where both are over at once, as on a large
-# GPU, a larger one says it better.
-FORWARD = ((1, 2), (2, 48), (8, 128))
-STEP = ((1, 16), (2, 48), (8, 128))
+# (rows, tokens a row): two passes say what a pass and a token cost, the second as long as rows are; where both are over
+# at once, as on a large GPU, a larger one says it better.
+FORWARD = ((1, 2), (1, 256), (8, 256))
+STEP = ((1, 16), (1, 256), (8, 256))
 ENOUGH_S = 0.1
 REPEATS = 2
 
 
 def costs(resident: ResidentModel) -> Costs:
-    """What a pass costs here now; takes a second or two on the starter model."""
+    """What a pass costs here now; takes a few seconds on the starter model."""
     with fused_head.scoring(resident.model), resident.speaking([BASE]):
         return Costs(_line(resident, _forward, FORWARD), _line(resident, _step, STEP))
 
 
 def _line(
     resident: ResidentModel,
-    run: Callable[[ResidentModel, torch.Tensor], None],
+    run: Callable[[ResidentModel, torch.Tensor, int], None],
     sizes: tuple[tuple[int, int], ...],
 ) -> Line:
     points: list[tuple[int, float]] = []
     for rows, length in sizes:
-        points.append((rows * length, _seconds(resident, run, rows, length)))
+        points.append((rows * length, _seconds(resident, run, rows, length, 1)))
         if len(points) > 1 and points[-1][1] > ENOUGH_S:
             break
-    return Line.through(points)
+    tokens, few_s = points[-1]
+    rows, length = next(size for size in sizes if size[0] * size[1] == tokens)
+    half = length // 2
+    all_s = _seconds(resident, run, rows, length, half)
+    return Line.through(points, max(all_s - few_s, 0.0) / (rows * (half - 1)))
 
 
 def _seconds(
-    resident: ResidentModel, run: Callable[[ResidentModel, torch.Tensor], None], rows: int, length: int
+    resident: ResidentModel,
+    run: Callable[[ResidentModel, torch.Tensor, int], None],
+    rows: int,
+    length: int,
+    scored: int,
 ) -> float:
-    """The best of a few: the first pass of a shape prepares what the others find ready."""
+    """The best of a few: the first pass of a shape prepares what the others find ready. Of each row, the last `scored`
+    tokens have their log-probability computed."""
     vocabulary = resident.model.config.get_text_config().vocab_size
     ids = torch.arange(rows * length, device=resident.device.kind).view(rows, length) * 7 % vocabulary
     best = float("inf")
     for _ in range(REPEATS):
         began = time.perf_counter()
-        run(resident, ids)
+        run(resident, ids, scored)
         best = min(best, time.perf_counter() - began)
     return best
 
 
 @torch.no_grad()
-def _forward(resident: ResidentModel, ids: torch.Tensor) -> None:
-    _score(resident, ids, {"input_ids": ids}).item()  # waits for the device
+def _forward(resident: ResidentModel, ids: torch.Tensor, scored: int) -> None:
+    _score(resident, ids, scored, {"input_ids": ids}).item()  # waits for the device
 
 
-def _step(resident: ResidentModel, ids: torch.Tensor) -> None:
+def _step(resident: ResidentModel, ids: torch.Tensor, scored: int) -> None:
     embedded = resident.model.get_input_embeddings()(ids).detach().requires_grad_()
     with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(_score(resident, ids, {"inputs_embeds": embedded}), embedded)
+        (gradient,) = torch.autograd.grad(_score(resident, ids, scored, {"inputs_embeds": embedded}), embedded)
     gradient.sum().item()
 
 
-def _score(resident: ResidentModel, ids: torch.Tensor, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The summed log-probability of each row's second half, as a reply after its prompt."""
+def _score(resident: ResidentModel, ids: torch.Tensor, scored: int, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The summed log-probability of each row's last tokens, as a reply after its prompt."""
     labels = ids.clone()
-    labels[:, : ids.shape[1] // 2] = -100
+    labels[:, :-scored] = -100
     out = resident.model(**inputs, labels=labels, fused_lm_head=True, use_cache=False)
     total: torch.Tensor = out.log_probs.sum()
     return total
