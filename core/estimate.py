@@ -26,7 +26,7 @@ from core.watch import look_steps
 
 # Over a bare pass: what the adapter's layers and the optimiser add to a step, what recomputing activations adds, and
 # what choosing a token adds to the pass that it takes. Measured on the starter model.
-STEP_COST = 1.3
+STEP_COST = 1.45
 CHECKPOINTING_COST = 1.3
 SPEAKING_COST = 1.3
 # Tokens of a pinned prompt, template included.
