@@ -114,7 +114,7 @@ class Page:
         self.parts = [*self.header, Part(self.timer, lambda value: gr.update(value=value)), *self.train.parts]
         self.look = {
             "fn": self.view, "inputs": [self.seen, self.train.chosen], "outputs": components(self.seen, self.parts),
-            **QUIET,
+            **QUIET, "concurrency_limit": 1,
         }  # fmt: skip
         self.demo.load(None, js=REMEMBERED, **QUIET)
         self.demo.load(**self.look)

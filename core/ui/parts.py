@@ -18,11 +18,12 @@ BUSY_S, IDLE_S = 1.0, 4.0
 # An event of ours: no veil over what it updates, and no place in the open API. It has progress to show on nothing: what
 # ever had is searched for in the whole page at every event, which took a third of a processor while a run went on.
 QUIET: dict[str, Any] = {"show_progress": "hidden", "show_progress_on": [], "api_visibility": "private"}
-# One that shows how things stand: what comes while it is under way is not dropped, but looked at after it.
-LOOK: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
+# One that shows how things stand: what comes while it is under way is not dropped, but looked at after it. One by one,
+# because of two the older may be remembered first and arrive last, and the page would stay at what it says.
+LOOK: dict[str, Any] = {**QUIET, "trigger_mode": "always_last", "concurrency_limit": 1}
 # A timer's look. Any other mode waits for the look before it, and one whose answer is lost on the way, as a browser
 # on a busy machine loses some, would be waited for until the page is loaded again.
-TICK: dict[str, Any] = {**QUIET, "trigger_mode": "multiple"}
+TICK: dict[str, Any] = {**QUIET, "trigger_mode": "multiple", "concurrency_limit": 1}
 
 
 @dataclass(frozen=True)
