@@ -26,6 +26,7 @@ from core import (
     paths,
     run_progress,
     run_request,
+    run_work,
     runner,
     runs,
     takeaway,
@@ -297,7 +298,7 @@ class Engine:
         run = runner.check_resumable(name)
         model = str(runs.read_config(paths.run_dir(name) / "run.yaml").get("model", ""))
         self._choose_base(request.number, model)
-        runner.read_work(self.loaded(), paths.run_dir(name))
+        run_work.read(self.loaded(), paths.run_dir(name))
         # Whoever asked looks at the run next, and must not find its last end there.
         runs.write(run, status=RunStatus.QUEUED, reason="")
         self.send(request.number, EventKind.RESULT, None)

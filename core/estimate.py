@@ -96,15 +96,19 @@ class Job:
     is_reference_kept: bool = False
 
     @property
+    def is_one_row(self) -> bool:
+        """Whether both replies of a pair go through the model in one row."""
+        return self.method is Method.DPO and self.is_shared
+
+    @property
     def sequences(self) -> int:
-        return 2 if self.method is Method.DPO and not self.is_shared else 1
+        return 2 if self.method is Method.DPO and not self.is_one_row else 1
 
     def batches(self) -> list[tuple[int, int]]:
         """Tokens of every batch of one pass, padding included, in the order in which they come, and how many of them
         are scored."""
         size = self.settings.batch_size
-        is_one = self.method is Method.DPO and self.is_shared
-        lengths = [row.shared_length if is_one else row.length for row in self.train]
+        lengths = [row.shared_length if self.is_one_row else row.length for row in self.train]
         order = grouped_order(lengths, size, self.settings.seed, 0)
         chunks = ([self.train[i] for i in order[start : start + size]] for start in range(0, len(order), size))
         return [
@@ -117,7 +121,7 @@ class Job:
         if self.method is Method.SFT:
             length = len(row.prompt_ids) + len(row.chosen_ids)
         else:
-            length = row.shared_length if self.is_shared else row.length
+            length = row.shared_length if self.is_one_row else row.length
         return -(-length // self.pad_to) * self.pad_to
 
     def scored(self, row: TokenPair) -> int:
@@ -253,7 +257,7 @@ class Load:
     def _unknown(cls, job: Job) -> "Load":
         """Of rows that are not here yet: all as long as they may be, and so both replies."""
         longest, measured = job.settings.max_length, evaluate.BATCH_TOKENS
-        if job.method is Method.DPO and job.is_shared:
+        if job.is_one_row:
             longest += int(REPLY_SHARE * longest) + 1
         trained = job.sequences * job.settings.batch_size * longest
         said = job.num_pinned * (PINNED_TOKENS + PINNED_MAX_NEW_TOKENS)

@@ -17,6 +17,7 @@ from core import (
     paths,
     run_progress,
     run_request,
+    run_work,
     runner,
     runs,
     takeaway,
@@ -77,7 +78,7 @@ def _resumed(asked: argparse.Namespace) -> tuple[str, ResidentModel]:
     runner.check_resumable(asked.run)
     _check_unchanged(asked)
     resident = load(asked.model or runs.read_config(paths.run_dir(asked.run) / "run.yaml").get("model", ""))
-    runner.read_work(resident, paths.run_dir(asked.run))
+    run_work.read(resident, paths.run_dir(asked.run))
     return asked.run, resident
 
 

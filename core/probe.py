@@ -37,11 +37,10 @@ def _line(
         points.append((rows * length, _seconds(resident, run, rows, length, 1)))
         if len(points) > 1 and points[-1][1] > ENOUGH_S:
             break
-    tokens, few_s = points[-1]
-    rows, length = next(size for size in sizes if size[0] * size[1] == tokens)
+    # Once more at the last size: what half of each row costs to score.
     half = length // 2
-    all_s = _seconds(resident, run, rows, length, half)
-    return Line.through(points, max(all_s - few_s, 0.0) / (rows * (half - 1)))
+    more_s = _seconds(resident, run, rows, length, half) - points[-1][1]
+    return Line.through(points, max(more_s, 0.0) / (rows * (half - 1)))
 
 
 def _seconds(

@@ -1,4 +1,5 @@
-"""What DPO measures its policy against, kept beside a run: the reference's log-probabilities of every pair.
+"""Log-probabilities of every pair under a model that does not change: what DPO holds its policy to, beside the run, and
+what base and finished adapters say, for the next one.
 
 A resumed run must start from the very same numbers, so a file that is damaged is as good as none.
 """

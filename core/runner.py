@@ -11,7 +11,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +24,23 @@ from core import (
     evaluate,
     model_card,
     paths,
-    preferences,
     reference_file,
     run_request,
+    run_work,
     runs,
     shared_prefix,
     timeline,
     trainer,
 )
 from core.device import MemoryWatch, is_out_of_memory, release
-from core.errors import AdapterError, Cancelled, DataError, InertAdapter, ModelError, PlaygroundError, RequestError
+from core.errors import AdapterError, Cancelled, InertAdapter, PlaygroundError, RequestError
 from core.evaluate import PairLogps
 from core.forecast import TYPICAL
 from core.loader import BASE, ResidentModel
-from core.preferences import PreferenceData
 from core.run_progress import Control, Reporter
-from core.run_request import DATA_FILE
+from core.run_work import Work
 from core.runs import Phase, Run, RunStatus
-from core.settings import PINNED_MAX_NEW_TOKENS, Method, Settings, checked_pinned, parse_method, size_of
+from core.settings import PINNED_MAX_NEW_TOKENS, Method
 from core.token_rows import TokenPair, facts, tokenise
 from core.watch import Watch, look_steps
 
@@ -54,24 +53,6 @@ OUT_OF_MEMORY = (
 TWICE = "Each prompt is computed twice: {}."
 DISCARDED = "Discarded: nothing of it is kept."
 NOT_SAVED = "{}, so the run could not be saved. Put that right and resume; the last checkpoint is kept."
-
-
-@dataclass(frozen=True)
-class _Work:
-    """A run's folder read back: everything that `execute` needs, checked against what it was made for."""
-
-    method: Method
-    settings: Settings
-    data: PreferenceData
-    from_adapter: str
-    is_trait_counted: bool
-    pinned: tuple[str, ...]
-    config: dict[str, Any]
-
-    @property
-    def reference(self) -> str:
-        """The contender that DPO holds its policy to; none for SFT."""
-        return (self.from_adapter or BASE) if self.method is Method.DPO else ""
 
 
 def execute(resident: ResidentModel, name: str, control: Control, is_resumed: bool = False) -> Run:
@@ -140,7 +121,7 @@ def _run(resident: ResidentModel, reporter: Reporter, is_resumed: bool) -> dict[
     name = reporter.run.name
     folder = paths.run_dir(name)
     reporter.phase(Phase.READING)
-    work = read_work(resident, folder)
+    work = run_work.read(resident, folder)
     train_rows, held_rows, left_out = _tokenise(resident, work, reporter)
     reporter.run = replace(reporter.run, facts={**reporter.run.facts, **facts(train_rows)})
     reporter.forecast = estimate.forecast(TYPICAL, _job(resident, work, train_rows, held_rows))
@@ -176,25 +157,8 @@ def _run(resident: ResidentModel, reporter: Reporter, is_resumed: bool) -> dict[
     return {**result, **_measure(resident, work, held_rows, reporter)}
 
 
-def read_work(resident: ResidentModel, folder: Path) -> _Work:
-    """The run's own files; RequestError where they are no longer what the run was started with."""
-    config = runs.read_config(folder / "run.yaml")
-    if config.get("base_fingerprint") != resident.fingerprint:
-        raise ModelError(f"This run was started on {config.get('model')}, and {resident.name} is loaded.")
-    data = preferences.read_snapshot(folder / DATA_FILE)
-    if data.sha256 != config.get("data_sha256"):
-        raise DataError("The run's data has changed since it was started. Start a new run.")
-    method = parse_method(config.get("method"))
-    settings = Settings.of(method, size_of(resident.num_parameters), config.get("settings"))
-    from_adapter = str(config.get("from_adapter") or "")
-    if from_adapter:
-        resident.attach(from_adapter)
-    pinned = checked_pinned(config.get("pinned"))
-    return _Work(method, settings, data, from_adapter, bool(config.get("is_trait_counted")), pinned, config)
-
-
 def _tokenise(
-    resident: ResidentModel, work: _Work, reporter: Reporter
+    resident: ResidentModel, work: Work, reporter: Reporter
 ) -> tuple[list[TokenPair], list[TokenPair], dict[str, int]]:
     data, length = work.data, work.settings.max_length
     reporter.phase(Phase.TOKENISING, len(data.train) + len(data.held_out))
@@ -208,7 +172,7 @@ def _tokenise(
 
 
 def _job(
-    resident: ResidentModel, work: _Work, train_rows: Sequence[TokenPair], held_rows: Sequence[TokenPair]
+    resident: ResidentModel, work: Work, train_rows: Sequence[TokenPair], held_rows: Sequence[TokenPair]
 ) -> estimate.Job:
     return estimate.Job(
         work.method, work.settings, train_rows, held_rows, evaluate.passage_rows(resident), len(work.pinned),
@@ -225,7 +189,7 @@ def _checkpoint(name: str, folder: Path) -> Path | None:
 
 
 def _reference(
-    resident: ResidentModel, work: _Work, rows: Sequence[TokenPair], reporter: Reporter
+    resident: ResidentModel, work: Work, rows: Sequence[TokenPair], reporter: Reporter
 ) -> list[tuple[float, float]]:
     """(chosen, rejected) log-probabilities under the model that DPO starts from; kept in the run's folder."""
     if work.method is not Method.DPO:
@@ -243,7 +207,7 @@ def _reference(
 
 def _train(
     resident: ResidentModel,
-    work: _Work,
+    work: Work,
     rows: Sequence[TokenPair],
     reference: Sequence[tuple[float, float]],
     watch: Watch,
@@ -270,7 +234,7 @@ def _train(
     trainer.train(resident, work.method, work.settings, rows, reference, folder, hooks, resume_from)
 
 
-def _watch(resident: ResidentModel, work: _Work, held_rows: Sequence[TokenPair], reporter: Reporter) -> Watch:
+def _watch(resident: ResidentModel, work: Work, held_rows: Sequence[TokenPair], reporter: Reporter) -> Watch:
     prompts = work.pinned if work.settings.looks else ()
 
     def between() -> None:
@@ -288,7 +252,7 @@ def _begin_watch(watch: Watch, resume_from: Path | None, reporter: Reporter) -> 
         watch.begin(step, lambda done: reporter.progress(phase_done=done))
 
 
-def _measure(resident: ResidentModel, work: _Work, rows: Sequence[TokenPair], reporter: Reporter) -> dict[str, Any]:
+def _measure(resident: ResidentModel, work: Work, rows: Sequence[TokenPair], reporter: Reporter) -> dict[str, Any]:
     name = reporter.run.name
     reporter.phase(Phase.EVALUATING, 3 * len(rows) if work.from_adapter else 2 * len(rows))
     scores: dict[str, list[PairLogps]] = {}
@@ -313,7 +277,7 @@ def _measure(resident: ResidentModel, work: _Work, rows: Sequence[TokenPair], re
     return figures
 
 
-def _count_trait(resident: ResidentModel, work: _Work, reporter: Reporter) -> dict[str, Any]:
+def _count_trait(resident: ResidentModel, work: Work, reporter: Reporter) -> dict[str, Any]:
     reporter.phase(Phase.TRAIT, 100)
 
     def is_skipped() -> bool:
@@ -341,7 +305,7 @@ def _mean(values: Sequence[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
 
 
-def _provenance(work: _Work, name: str) -> dict[str, Any]:
+def _provenance(work: Work, name: str) -> dict[str, Any]:
     kept = ("model", "base_fingerprint", "data_sha256", "method", "dataset", "from_adapter", "settings", "versions")
     return {"run": name, **{key: work.config[key] for key in kept}}
 

@@ -21,7 +21,7 @@ ON_FIRST_USE = {"scipy", "sklearn", "google", "datasets", "huggingface_hub", "py
 BELOW = {
     "adapters", "base_files", "catalogue", "chat_template", "checkpoints", "device", "engine", "estimate", "evaluate",
     "fingerprint", "fused_head", "generate", "headless", "headless_compare", "inspection", "lens", "loader", "planning",
-    "probe", "reference_file", "run_request", "runner", "shared_prefix", "starter", "takeaway", "terminal",
+    "probe", "reference_file", "run_request", "run_work", "runner", "shared_prefix", "starter", "takeaway", "terminal",
     "token_rows", "trainer", "watch",
 }  # fmt: skip
 # The two doors: the client and the commands name the engine, and the engine's first file names the rest.

@@ -8,12 +8,13 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from core import adapters, generate, history, paths, run_progress, run_request, runner, runs
+from core import adapters, generate, history, paths, run_progress, run_request, run_work, runner, runs, shared_prefix
 from core.client import RunRequest, Turn
 from core.device import Device
 from core.errors import AdapterError, DataError, ModelError, RequestError, SettingError
 from core.loader import BASE, ResidentModel
 from core.messages import ask
+from core.planning import Planner
 from core.runs import RunStatus
 from core.settings import Decoding
 
@@ -88,6 +89,17 @@ def test_the_first_margin_is_zero_whatever_the_run_starts_from(resident, pairs_f
     dpo = run(resident, request(pairs_file, from_adapter=sft.name, settings=settings))
     assert runs.read_metrics(dpo.name)[0]["rewards/margins"] == pytest.approx(0, abs=1e-4)
     assert not same(weights(sft.name), weights(dpo.name))
+
+
+def test_a_base_whose_pairs_cannot_share_a_row_is_trained_on_two_and_the_log_says_why(
+    resident, pairs_file, monkeypatch
+):
+    monkeypatch.setattr(shared_prefix, "ARCHITECTURES", ())
+    why = "Each prompt is computed twice: sharing it has not been tried with llama models"
+    assert Planner().plan(resident, request(pairs_file)).twice in why
+    done = run(resident, request(pairs_file))
+    assert done.status is RunStatus.FINISHED, done.reason
+    assert why in (paths.run_dir(done.name) / "log.txt").read_text()
 
 
 def test_chatting_during_a_run_changes_nothing_that_is_trained(resident, pairs_file):
@@ -203,7 +215,7 @@ def test_a_max_length_that_leaves_nothing_is_refused_before_anything_is_made(res
 def test_a_run_goes_on_only_on_its_own_base_and_data(resident, tiny_mistral_dir, pairs_file):
     prepared = run_request.prepare(resident, *run_request.check(request(pairs_file)))
     with pytest.raises(ModelError, match="This run was started on"):
-        runner.read_work(ResidentModel(tiny_mistral_dir, CPU), paths.run_dir(prepared.name))
+        run_work.read(ResidentModel(tiny_mistral_dir, CPU), paths.run_dir(prepared.name))
     snapshot = paths.run_dir(prepared.name) / run_request.DATA_FILE
     snapshot.write_text(snapshot.read_text()[::-1].replace(".", "!", 1)[::-1])
     done = runner.execute(resident, prepared.name, run_progress.Control())

@@ -31,7 +31,8 @@ def request_of(run_name: str, change: Mapping[str, Any] | None = None, is_from_a
     config, changed = runs.read_config(folder / "run.yaml"), dict(change or {})
     if isinstance(config.get("then"), dict):
         config = _of_both(config)
-        changed = {FIRST_OF_TWO.get(name, name) if "method" not in changed else name: changed[name] for name in changed}
+        if "method" not in changed:
+            changed = {FIRST_OF_TWO.get(name, name): value for name, value in changed.items()}
     method = parse_method(changed.pop("method", config.get("method")))
     settings = dict(config.get("settings") or {})
     if method != config.get("method"):

@@ -56,6 +56,12 @@ def test_rows_that_were_read_are_told_of_though_the_time_is_not_known():
     assert "The time is known once it has begun" in words
 
 
+def test_a_base_that_computes_each_prompt_twice_is_told_of():
+    words = plan_views.plan_words(replace(PLAN, twice="sharing it has not been tried with gpt2 models"), "your file")
+    assert "Each prompt is computed twice: sharing it has not been tried with gpt2 models." in words
+    assert "twice" not in plan_views.plan_words(PLAN, "your file")
+
+
 def test_replies_that_lose_their_end_are_told_of_before_the_start():
     settings = Settings.of(Method.DPO, Size.SMALL, {"max_length": 128})
     cut = plan_views.plan_words(replace(PLAN, cut_replies=31), "your file", settings=settings)
