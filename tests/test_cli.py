@@ -367,7 +367,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("arguments", "words"), WRONG, ids=[" ".join(a) for a, _ in WRONG])
-def test_a_wrong_request_is_one_sentence_and_exit_2(run_main, arguments, words):
+def test_a_wrong_request_is_one_sentence_and_exit_2(run_main, trained, arguments, words):
     before = {run.name for run in runs.list_runs()}
     code, result, err = run_main(*arguments)
     assert (code, result) == (2, None)
