@@ -69,10 +69,12 @@ def _forward(layer: Any, adapter: str) -> Any:
     base, a, b = layer.get_base_layer(), layer.lora_A[adapter], layer.lora_B[adapter]
 
     def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if not layer.training or args or kwargs:
-            out: Tensor = stock(x, *args, **kwargs)
-            return out
-        out = _LowRank.apply(x, base.weight, base.bias, a.weight, b.weight, layer.scaling[adapter])
+        is_plain = layer.training and not args and not kwargs
+        out: Tensor = (
+            _LowRank.apply(x, base.weight, base.bias, a.weight, b.weight, layer.scaling[adapter])
+            if is_plain
+            else stock(x, *args, **kwargs)
+        )
         return out
 
     return forward
