@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from core import evaluate, generate
+from core import evaluate, generate, ranks
 from core.chat_template import PrefixError
 from core.forecast import Costs, Forecast
 from core.runs import Phase
@@ -107,10 +107,13 @@ class Job:
     def batches(self) -> list[tuple[int, int]]:
         """Tokens of every batch of one pass, padding included, in the order in which they come, and how many of them
         are scored."""
-        size = self.settings.batch_size
+        # Of several processes, the one whose share has the longest rows: the others wait for it.
+        size, at_once = self.settings.batch_size, self.settings.batch_size * ranks.count()
         lengths = [row.shared_length if self.is_one_row else row.length for row in self.train]
-        order = grouped_order(lengths, size, self.settings.seed, 0)
-        chunks = ([self.train[i] for i in order[start : start + size]] for start in range(0, len(order), size))
+        order = grouped_order(lengths, at_once, self.settings.seed, 0)
+        chunks = (
+            [self.train[i] for i in order[start : start + at_once][-size:]] for start in range(0, len(order), at_once)
+        )
         return [
             (self.sequences * len(chunk) * max(map(self.width, chunk)), sum(map(self.scored, chunk)))
             for chunk in chunks

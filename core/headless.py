@@ -11,10 +11,12 @@ from typing import Any
 from core import (
     adapters,
     awake,
+    device,
     generate,
     inspection,
     locks,
     paths,
+    ranks,
     run_progress,
     run_request,
     run_work,
@@ -45,6 +47,18 @@ RESUME = "Resume it with: python playground.py train --run {} --resume"
 
 
 def train(asked: argparse.Namespace) -> Result:
+    """The main process's part, where several were launched: the others do what it begins to train (`follower`)."""
+    if ranks.is_sharding():
+        raise RequestError("Each process holds the whole base: launch it as plain multi-GPU, without FSDP or DeepSpeed.")
+    if not ranks.join(device.best_kind() == "cpu"):
+        raise RequestError("Several processes train on CUDA cards or on CPUs alone: start it without accelerate launch.")
+    try:
+        return _train(asked)
+    finally:
+        ranks.dismiss()
+
+
+def _train(asked: argparse.Namespace) -> Result:
     with locks.training():
         name, resident = _resumed(asked) if asked.resume else _started(asked)
         control = run_progress.Control(serve=_Teller(name).tick)
