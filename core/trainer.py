@@ -113,12 +113,13 @@ class _OnResident:
         self.pace.pairs += len(inputs["input_ids"]) // self.sequences_a_pair * ranks.count()
         self.pace.tokens += int(inputs["attention_mask"].sum()) * ranks.count()
         loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
-        is_finite = bool(torch.isfinite(loss))  # waits for the device, so that the time is the step's
+        # Of all processes, so that they leave together. Waits for the device, so that the time is the step's.
+        value = ranks.total(float(loss))
         self.pace.seconds += time.monotonic() - began
-        if ranks.any_of(not is_finite):
+        if not math.isfinite(value):
             step = self.state.global_step + 1
             raise NonFiniteLoss(
-                f"The loss was {float(loss)} at step {step}, so training stopped there. Lower the learning rate and "
+                f"The loss was {value} at step {step}, so training stopped there. Lower the learning rate and "
                 "start again; the last checkpoint is kept."
             )
         return loss
