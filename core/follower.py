@@ -15,7 +15,6 @@ from core.errors import NonFiniteLoss
 from core.loader import ResidentModel
 from core.token_rows import tokenise
 
-
 # Libraries warn of their own future; a terminal is for what concerns the user.
 warnings.simplefilter("ignore")
 

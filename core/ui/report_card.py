@@ -23,9 +23,9 @@ SHORT = 12
 HOW = "The same command gives the same adapter, bit for bit on the same machine. Type it in the project's folder."
 
 SEVERAL = (
-    "On two GPUs, one process each. A step learns from processes x batch size x accumulation pairs: divide the batch size "
-    "by the number of processes and every step sees the pairs that it saw here; where only the accumulation can be "
-    "divided, it sees as many, though not the same ones together."
+    "On two GPUs, one process each. A step learns from processes × batch size × accumulation pairs: divide the batch "
+    "size by the number of processes, and every step sees the pairs that it saw here; where only the accumulation can "
+    "be divided, it sees as many, though not the same ones together."
 )
 
 
