@@ -167,21 +167,23 @@ def reproduce_command(name: str) -> str:
     path = paths.run_dir(name) / CONFIG
     if not path.is_file():
         raise RequestError(f"The run '{name}' was cut off before it began, so there is nothing to repeat.")
-    processes = _config(name).get("processes", 1)
-    return shlex.join([*(_launcher(processes) if processes > 1 else [_program("python")]), *_repeated(path)])
+    processes = _config(name).get("processes")
+    return shlex.join([*(_launcher(processes) if processes else [_program("python")]), *_repeated(path)])
 
 
 def launch_command(name: str) -> str:
     """What trains a run of one process on several GPUs, with as many pairs a step; empty where they cannot be shared
     out evenly."""
     config = _config(name)
-    settings = config.get("settings") or {}
+    settings = config.get("settings")
+    if "processes" in config or not isinstance(settings, dict):
+        return ""
     # The batch first: what several processes have at once is then what one has.
     for setting in ("batch_size", "accumulation"):
-        share, rest = divmod(settings.get(setting, 1), GPUS)
-        if "processes" not in config and rest == 0:
-            words = [*_launcher(GPUS), *_repeated(paths.run_dir(name) / CONFIG), TRAINING[setting].flag, str(share)]
-            return shlex.join(words)
+        size = settings.get(setting)
+        if isinstance(size, int) and size % GPUS == 0:
+            share = [TRAINING[setting].flag, str(size // GPUS)]
+            return shlex.join([*_launcher(GPUS), *_repeated(paths.run_dir(name) / CONFIG), *share])
     return ""
 
 
@@ -190,7 +192,7 @@ def _repeated(path: Path) -> list[str]:
     return ["playground.py", "train", "--config", str(shown)]
 
 
-def _launcher(processes: int) -> list[str]:
+def _launcher(processes: object) -> list[str]:
     return [_program("accelerate"), "launch", "--config_file", LAUNCHED, "--num_processes", str(processes)]
 
 

@@ -323,9 +323,9 @@ def check_resumable(name: str) -> Run:
         raise RequestError(f"The run '{name}' is {run.status} already.")
     if not (paths.run_dir(name) / "run.yaml").is_file():
         raise AdapterError(f"The run '{name}' was cut off before it began, so there is nothing to resume.")
-    processes = int(runs.read_config(paths.run_dir(name) / "run.yaml").get("processes", 1))
+    processes = runs.read_config(paths.run_dir(name) / "run.yaml").get("processes", 1)
     if processes != ranks.count():
-        how = f"with accelerate launch --num_processes {processes}" if processes > 1 else "without accelerate launch"
+        how = f"with accelerate launch --num_processes {processes}" if processes != 1 else "without accelerate launch"
         raise RequestError(
             f"The run '{name}' was started with {processes} at work, and goes on with as many, not with "
             f"{ranks.count()}: resume it {how}."
