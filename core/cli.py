@@ -5,6 +5,8 @@ The work itself is in `headless`, which imports torch and is imported only when 
 """
 
 import argparse
+import contextlib
+import io
 import json
 import logging
 import sys
@@ -32,7 +34,11 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; the exit code."""
+    from core import ranks
+
     try:
+        if not ranks.is_main():
+            return _follow(arguments)
         asked = _parser().parse_args(arguments)
         redact.load_env()
         redact.install()
@@ -48,6 +54,25 @@ def main(arguments: Sequence[str]) -> int:
     if asked.json and result is not None:
         print(json.dumps(result, ensure_ascii=False))
     return code
+
+
+def _follow(arguments: Sequence[str]) -> int:
+    """Another process of a run that was launched on several; what is wrong with the request, the main one says."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            asked = _parser().parse_args(arguments)
+    except (PlaygroundError, SystemExit):
+        return 0
+    if asked.command == "train":
+        from core import engine_process
+
+        engine_process.set_environment()
+        redact.load_env()
+        redact.install()
+        from core import follower
+
+        follower.follow()
+    return 0
 
 
 def _record(error: Exception) -> str:

@@ -13,6 +13,7 @@ and the adapter stays in float32, so training needs neither autocast nor a gradi
 import contextlib
 import ctypes
 import gc
+import os
 import platform
 import sys
 import threading
@@ -52,6 +53,9 @@ class Device:
 
 
 def best_kind() -> str:
+    # What accelerate hands to a program that it was told to launch on the CPU.
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
+        return "cpu"
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
@@ -202,7 +206,7 @@ class MemoryWatch:
 @contextlib.contextmanager
 def own_randomness(kind: str, seed: int) -> Iterator[None]:
     """Draw from `seed` inside, and leave every device's random state as it was: training draws from it too."""
-    with torch.random.fork_rng(devices=[0] if kind == "cuda" else [], device_type="cuda"):
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if kind == "cuda" else [], device_type="cuda"):
         mps_state = torch.mps.get_rng_state() if kind == "mps" else None
         torch.manual_seed(seed)
         try:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from core import evaluate, generate
+from core import evaluate, generate, ranks
 from core.chat_template import PrefixError
 from core.forecast import Costs, Forecast
 from core.runs import Phase
@@ -107,22 +107,27 @@ class Job:
     def batches(self) -> list[tuple[int, int]]:
         """Tokens of every batch of one pass, padding included, in the order in which they come, and how many of them
         are scored."""
-        size = self.settings.batch_size
-        lengths = [row.shared_length if self.is_one_row else row.length for row in self.train]
-        order = grouped_order(lengths, size, self.settings.seed, 0)
-        chunks = ([self.train[i] for i in order[start : start + size]] for start in range(0, len(order), size))
+        # Of several processes, the one whose share has the longest rows: the others wait for it.
+        size, at_once = self.settings.batch_size, self.settings.batch_size * ranks.count()
+        lengths = [self.length(row) for row in self.train]
+        order = grouped_order(lengths, at_once, self.settings.seed, 0)
+        chunks = (
+            [self.train[i] for i in order[start : start + at_once][-size:]] for start in range(0, len(order), at_once)
+        )
         return [
             (self.sequences * len(chunk) * max(map(self.width, chunk)), sum(map(self.scored, chunk)))
             for chunk in chunks
         ]
 
-    def width(self, row: TokenPair) -> int:
-        """Tokens of the row as it is trained on, filled up."""
+    def length(self, row: TokenPair) -> int:
+        """Tokens of the row as it is trained on."""
         if self.method is Method.SFT:
-            length = len(row.prompt_ids) + len(row.chosen_ids)
-        else:
-            length = row.shared_length if self.is_one_row else row.length
-        return -(-length // self.pad_to) * self.pad_to
+            return row.taught_length
+        return row.shared_length if self.is_one_row else row.length
+
+    def width(self, row: TokenPair) -> int:
+        """The same, filled up."""
+        return -(-self.length(row) // self.pad_to) * self.pad_to
 
     def scored(self, row: TokenPair) -> int:
         """Tokens whose log-probability training asks for."""

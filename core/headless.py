@@ -11,10 +11,12 @@ from typing import Any
 from core import (
     adapters,
     awake,
+    device,
     generate,
     inspection,
     locks,
     paths,
+    ranks,
     run_progress,
     run_request,
     run_work,
@@ -38,13 +40,29 @@ COLUMNS = ("prompt", "chosen", "rejected")
 # Libraries warn of their own future; a terminal is for what concerns the user.
 warnings.simplefilter("ignore")
 
-RESUME = "Resume it with: python playground.py train --run {} --resume"
+RESUME = "Resume it with: {} playground.py train --run {} --resume"
 
 
 # train
 
 
 def train(asked: argparse.Namespace) -> Result:
+    """The main process's part, where several were launched: the others do what it begins to train (`follower`)."""
+    if ranks.is_sharding():
+        raise RequestError(
+            "Each process holds the whole base: launch it as plain multi-GPU, without FSDP or DeepSpeed."
+        )
+    if not ranks.join(device.best_kind() == "cpu"):
+        raise RequestError(
+            "Several processes train on CUDA cards or on CPUs alone: start it without accelerate launch."
+        )
+    try:
+        return _train(asked)
+    finally:
+        ranks.dismiss()
+
+
+def _train(asked: argparse.Namespace) -> Result:
     with locks.training():
         name, resident = _resumed(asked) if asked.resume else _started(asked)
         control = run_progress.Control(serve=_Teller(name).tick)
@@ -58,7 +76,8 @@ def train(asked: argparse.Namespace) -> Result:
     if run.status is RunStatus.FAILED:
         raise PlaygroundError(run.reason)
     if run.status in (RunStatus.STOPPED, RunStatus.INTERRUPTED):
-        say(f"{run.name} is {run.status} at step {run.step} of {run.steps}. {RESUME.format(run.name)}")
+        how = f"accelerate launch --multi_gpu --num_processes {ranks.count()}" if ranks.count() > 1 else "python"
+        say(f"{run.name} is {run.status} at step {run.step} of {run.steps}. {RESUME.format(how, run.name)}")
     else:
         say(f"{run.name} is finished: {adapters.find(run.name)}")
     if asked.recipe == "seed" and run.status is RunStatus.FINISHED:

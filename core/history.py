@@ -20,6 +20,8 @@ from core.runs import Run
 from core.settings import TRAINING
 
 CONFIG = "run.yaml"
+LAUNCHED = "assets/cluster/several_gpus.yaml"
+GPUS = 2
 NOTE = "note.txt"
 MAX_NOTE_CHARS = 2000
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -28,7 +30,7 @@ MAX_BLOCKS = 10
 NAMES = {
     "method": "Method", "model": "Base", "base_fingerprint": "Fingerprint of the base", "dataset": "Data",
     "data_sha256": "SHA-256 of the data", "from_adapter": "Starts from", "is_trait_counted": "Trait counted",
-    "pinned": "Pinned prompts",
+    "pinned": "Pinned prompts", "processes": "Processes",
 }  # fmt: skip
 
 GOES_ON = "The run '{}' is going on. Stop it, or wait until it is done."
@@ -165,14 +167,41 @@ def reproduce_command(name: str) -> str:
     path = paths.run_dir(name) / CONFIG
     if not path.is_file():
         raise RequestError(f"The run '{name}' was cut off before it began, so there is nothing to repeat.")
+    processes = _config(name).get("processes")
+    return shlex.join([*(_launcher(processes) if processes else [_program("python")]), *_repeated(path)])
+
+
+def launch_command(name: str) -> str:
+    """What trains a run of one process on several GPUs, with as many pairs a step; empty where they cannot be shared
+    out evenly."""
+    config = _config(name)
+    settings = config.get("settings")
+    if "processes" in config or not isinstance(settings, dict):
+        return ""
+    # The batch first: what several processes have at once is then what one has.
+    for setting in ("batch_size", "accumulation"):
+        size = settings.get(setting)
+        if isinstance(size, int) and size % GPUS == 0:
+            share = [TRAINING[setting].flag, str(size // GPUS)]
+            return shlex.join([*_launcher(GPUS), *_repeated(paths.run_dir(name) / CONFIG), *share])
+    return ""
+
+
+def _repeated(path: Path) -> list[str]:
     shown = path.relative_to(paths.PROJECT_ROOT) if path.is_relative_to(paths.PROJECT_ROOT) else path
-    return shlex.join([_interpreter(), "playground.py", "train", "--config", str(shown)])
+    return ["playground.py", "train", "--config", str(shown)]
 
 
-def _interpreter() -> str:
-    """Python as it is called from the project's folder: the one of its own .venv, where that is what runs now."""
+def _launcher(processes: object) -> list[str]:
+    return [_program("accelerate"), "launch", "--config_file", LAUNCHED, "--num_processes", str(processes)]
+
+
+def _program(name: str) -> str:
+    """As it is called from the project's folder: the one of its own .venv, where that is what runs now."""
     own = Path(sys.executable)
-    return str(own.relative_to(paths.PROJECT_ROOT)) if own.is_relative_to(paths.PROJECT_ROOT) else "python"
+    if not own.is_relative_to(paths.PROJECT_ROOT):
+        return name
+    return str((own if name == "python" else own.with_name(name)).relative_to(paths.PROJECT_ROOT))
 
 
 def record(name: str) -> tuple[Run, dict[str, Any], list[dict[str, Any]]]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from core import adapters, checkpoints, paths, preferences, runs
+from core import adapters, checkpoints, paths, preferences, ranks, runs
 from core.client import RunRequest
 from core.errors import DataError, RequestError
 from core.loader import ResidentModel
@@ -138,6 +138,8 @@ def _fill(
             "from_adapter": request.from_adapter,
             "is_trait_counted": request.is_trait_counted and request.dataset == STARTER_DATA,
             "settings": settings.as_dict(method),
+            # What an optimiser step sees depends on it.
+            **({"processes": ranks.count()} if ranks.count() > 1 else {}),
             "pinned": list(checked_pinned(request.pinned)),
             **({"then": request.then} if request.then is not None else {}),
             "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
@@ -164,7 +166,7 @@ def with_config(request: RunRequest) -> RunRequest:
         return request
     config = runs.read_config(Path(request.config))
     known = {"method", "model", "dataset", "from_adapter", "is_trait_counted", "settings", "pinned", "then"}
-    other = {"base_fingerprint", "data", "data_sha256", "versions"}
+    other = {"base_fingerprint", "data", "data_sha256", "processes", "versions"}
     unknown = sorted(set(config) - known - other)
     if unknown:
         raise RequestError(f"{request.config} has an unknown entry '{unknown[0]}'. Known: {', '.join(sorted(known))}.")

@@ -24,6 +24,7 @@ from core import (
     evaluate,
     model_card,
     paths,
+    ranks,
     reference_file,
     run_request,
     run_work,
@@ -35,6 +36,7 @@ from core import (
 from core.device import MemoryWatch, is_out_of_memory, release
 from core.errors import AdapterError, Cancelled, InertAdapter, PlaygroundError, RequestError
 from core.evaluate import PairLogps
+from core.follower import Order
 from core.forecast import TYPICAL
 from core.loader import BASE, ResidentModel
 from core.run_progress import Control, Reporter
@@ -231,7 +233,9 @@ def _train(
 
     hooks = trainer.Hooks(reporter.serve, lambda: reporter.control.is_stopping, on_row, begin, watch.look, look_at)
     folder = paths.run_dir(name) / "checkpoints"
-    trainer.train(resident, work.method, work.settings, rows, reference, folder, hooks, resume_from)
+    ranks.tell(Order(name, resident.name, reference, resume_from))
+    with ranks.in_step():
+        trainer.train(resident, work.method, work.settings, rows, reference, folder, hooks, resume_from)
 
 
 def _watch(resident: ResidentModel, work: Work, held_rows: Sequence[TokenPair], reporter: Reporter) -> Watch:
@@ -319,4 +323,11 @@ def check_resumable(name: str) -> Run:
         raise RequestError(f"The run '{name}' is {run.status} already.")
     if not (paths.run_dir(name) / "run.yaml").is_file():
         raise AdapterError(f"The run '{name}' was cut off before it began, so there is nothing to resume.")
+    processes = runs.read_config(paths.run_dir(name) / "run.yaml").get("processes", 1)
+    if processes != ranks.count():
+        how = f"with accelerate launch --num_processes {processes}" if processes != 1 else "without accelerate launch"
+        raise RequestError(
+            f"The run '{name}' was started with {processes} at work, and goes on with as many, not with "
+            f"{ranks.count()}: resume it {how}."
+        )
     return run

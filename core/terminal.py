@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from core import adapters, catalogue, device, paths
+from core import adapters, catalogue, device, paths, ranks
 from core.loader import ResidentModel
 from core.redact import api_key
 
@@ -12,7 +12,8 @@ Result = tuple[dict[str, Any] | None, int]
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    if ranks.is_main():
+        print(text, file=sys.stderr, flush=True)
 
 
 def load(model: str) -> ResidentModel:

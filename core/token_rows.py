@@ -32,6 +32,11 @@ class TokenPair:
         return len(self.prompt_ids) + max(len(self.chosen_ids), len(self.rejected_ids))
 
     @property
+    def taught_length(self) -> int:
+        """Tokens of the row that SFT trains on."""
+        return len(self.prompt_ids) + len(self.chosen_ids)
+
+    @property
     def shared_length(self) -> int:
         """Tokens of both replies in one row (`shared_prefix`): the last of the prompt stands before each."""
         return len(self.prompt_ids) + len(self.chosen_ids) + 1 + len(self.rejected_ids)
@@ -106,20 +111,28 @@ def grouped_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int
     return [i for b in [*(whole[o] for o in order), *short] for i in b]
 
 
+def filled(order: Sequence[int], batch_size: int) -> list[int]:
+    """The order with its short last batch filled up by that batch's own rows, in turn: each process has some of it."""
+    short = order[len(order) - len(order) % batch_size :]
+    return [*order, *(short[i % len(short)] for i in range(-len(order) % batch_size))]
+
+
 class GroupedSampler(torch.utils.data.Sampler[int]):
     """`grouped_order` as a sampler; resuming skips the same batches, whatever was drawn since."""
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, is_filled: bool = False) -> None:
         self.lengths = lengths
         self.batch_size = batch_size
         self.seed = seed
+        self.is_filled = is_filled
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.lengths) + (-len(self.lengths) % self.batch_size if self.is_filled else 0)
 
     def __iter__(self) -> Any:
-        return iter(grouped_order(self.lengths, self.batch_size, self.seed, self.epoch))
+        order = grouped_order(self.lengths, self.batch_size, self.seed, self.epoch)
+        return iter(filled(order, self.batch_size) if self.is_filled else order)

@@ -18,7 +18,7 @@ from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from core import checkpoints, fused_head, lora_pass
+from core import checkpoints, fused_head, lora_pass, ranks
 from core.device import memory_used
 from core.errors import NonFiniteLoss
 from core.loader import POLICY, ResidentModel
@@ -77,7 +77,7 @@ class _Reporter(TrainerCallback):
         self.hooks.serve()
         if state.global_step in self.hooks.look_at and not self.hooks.is_stopping():
             self.seen = self.hooks.look(state.global_step)
-        if self.hooks.is_stopping() or state.global_step >= state.max_steps:
+        if ranks.any_of(self.hooks.is_stopping()) or state.global_step >= state.max_steps:
             control.should_save = True
             control.should_training_stop = True
 
@@ -104,25 +104,29 @@ class _OnResident:
         return dataset
 
     def _get_train_sampler(self, train_dataset: Any = None) -> GroupedSampler:
-        return GroupedSampler(self.rows_lengths, self.args.per_device_train_batch_size, self.args.seed)
+        # accelerate deals the batches out in turn: what the processes have at once is one batch of one process.
+        size = self.args.per_device_train_batch_size * ranks.count()
+        return GroupedSampler(self.rows_lengths, size, self.args.seed, is_filled=ranks.count() > 1)
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         began = time.monotonic()
-        self.pace.pairs += len(inputs["input_ids"]) // self.sequences_a_pair
-        self.pace.tokens += int(inputs["attention_mask"].sum())
+        self.pace.pairs += len(inputs["input_ids"]) // self.sequences_a_pair * ranks.count()
+        self.pace.tokens += int(inputs["attention_mask"].sum()) * ranks.count()
         loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
-        is_finite = bool(torch.isfinite(loss))  # waits for the device, so that the time is the step's
+        # Of all processes, so that they leave together. Waits for the device, so that the time is the step's.
+        value = ranks.total(float(loss))
         self.pace.seconds += time.monotonic() - began
-        if not is_finite:
+        if not math.isfinite(value):
             step = self.state.global_step + 1
             raise NonFiniteLoss(
-                f"The loss was {float(loss)} at step {step}, so training stopped there. Lower the learning rate and "
+                f"The loss was {value} at step {step}, so training stopped there. Lower the learning rate and "
                 "start again; the last checkpoint is kept."
             )
         return loss
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        checkpoints.save(self, self.checkpoint_root)
+        if ranks.is_main():
+            checkpoints.save(self, self.checkpoint_root)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         checkpoints.load_adapter(self.model, Path(resume_from_checkpoint))
@@ -137,6 +141,16 @@ class ResidentDPOTrainer(_OnResident, DPOTrainer):
     """DPO with the reference's log-probabilities as columns of the data."""
 
     sequences_a_pair = 2
+    # TRL's own.
+    loss_types: list[str]
+    loss_weights: list[float]
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if ranks.count() > 1 and "sft" in self.loss_types:
+            # That term is a mean over tokens, and the mean of the processes' means would be another one.
+            tokens = int(inputs["completion_mask"].chunk(2)[0].sum())
+            self.loss_weights[self.loss_types.index("sft")] = tokens * ranks.count() / ranks.total(tokens)
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
 
 class ResidentSFTTrainer(_OnResident, SFTTrainer):
@@ -167,6 +181,8 @@ def _arguments(settings: Settings, folder: Path, kind: str) -> dict[str, Any]:
         "bf16": False,
         "fp16": False,
         "use_cpu": kind == "cpu",
+        # Several processes wait for a gradient of every parameter in training, and each has one at every step.
+        "ddp_find_unused_parameters": False,
         "dataloader_pin_memory": False,
         "torch_empty_cache_steps": 50 if kind == "mps" else None,
     }
@@ -180,7 +196,7 @@ def _sft(resident: ResidentModel, rows: Sequence[TokenPair], _: Any, common: dic
     trainer = ResidentSFTTrainer(
         model=resident.peft, args=args, train_dataset=data, processing_class=resident.tokenizer
     )
-    trainer.rows_lengths = [row.length for row in rows]
+    trainer.rows_lengths = [row.taught_length for row in rows]
     return trainer
 
 
@@ -240,7 +256,9 @@ def train(
 ) -> None:
     """Train the open policy on `rows`; `reference` holds (chosen, rejected) log-probabilities for DPO.
 
-    Raises NonFiniteLoss, and whatever memory or disk raise. On every way out the base has its own forward again.
+    Every process of a run calls it with the same arguments but for the hooks; only the main one's are asked and told.
+    Raises NonFiniteLoss, in all of them at once, and whatever memory or disk raise. On every way out the base has its
+    own forward again.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
@@ -267,4 +285,5 @@ def train(
 
 def num_steps(num_rows: int, settings: Settings) -> int:
     """Optimiser steps of a run: each pass is whole batches, the last possibly short."""
-    return settings.epochs * math.ceil(math.ceil(num_rows / settings.batch_size) / settings.accumulation)
+    at_once = settings.batch_size * ranks.count()
+    return settings.epochs * math.ceil(math.ceil(num_rows / at_once) / settings.accumulation)

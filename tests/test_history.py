@@ -5,8 +5,9 @@ import shlex
 from pathlib import Path
 
 import pytest
+from accelerate.commands import launch
 
-from core import history, paths, runs
+from core import cli, history, paths, runs
 from core.compare import Comparison
 from core.errors import PlaygroundError, RequestError
 from core.prompts import Prompt
@@ -193,6 +194,36 @@ def test_the_command_names_the_very_file_whatever_a_shell_would_make_of_it(home,
     assert paths.PROJECT_ROOT / words[-1] == home / "models/finetuned/mine/run.yaml"
     if home == paths.PROJECT_ROOT:
         assert words[-1] == "models/finetuned/mine/run.yaml"
+
+
+@pytest.mark.parametrize(("batch", "accumulation", "shares"), [(4, 2, ("2", None)), (1, 8, (None, "4")), (3, 1, None)])
+def test_the_command_for_two_gpus_is_one_that_both_programs_take_and_keeps_the_pairs_a_step(
+    batch, accumulation, shares, monkeypatch
+):
+    made("mine")
+    runs.write_config("mine", {"settings": {"batch_size": batch, "accumulation": accumulation}})
+    words = shlex.split(history.launch_command("mine"))
+    if shares is None:
+        assert words == []
+        return
+    assert words[:2] == ["accelerate", "launch"] or (paths.PROJECT_ROOT / words[0]).exists()
+    monkeypatch.chdir(paths.PROJECT_ROOT)
+    launched, defaults, _ = launch._validate_launch_command(launch.launch_command_parser().parse_args(words[2:]))
+    assert (launched.multi_gpu, launched.num_processes, launched.num_machines) == (True, 2, 1)
+    assert launched.mixed_precision == defaults.mixed_precision == "no"
+    assert launched.training_script == "playground.py"
+    asked = cli._parser().parse_args(launched.training_script_args)
+    assert (asked.command, asked.config) == ("train", str(paths.run_dir("mine") / "run.yaml"))
+    assert (asked.batch_size, asked.accumulation) == shares
+
+
+def test_what_was_trained_on_three_processes_is_repeated_on_three():
+    made("mine")
+    runs.write_config("mine", {"settings": {"batch_size": 4}, "processes": 3})
+    assert "launch --config_file assets/cluster/several_gpus.yaml --num_processes 3 playground.py train --config" in (
+        history.reproduce_command("mine")
+    )
+    assert history.launch_command("mine") == ""
 
 
 def test_a_run_without_a_configuration_cannot_be_repeated():

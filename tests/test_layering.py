@@ -20,13 +20,14 @@ ON_FIRST_USE = {"scipy", "sklearn", "google", "datasets", "huggingface_hub", "py
 # The torch half, above which nothing of it is imported.
 BELOW = {
     "adapters", "base_files", "catalogue", "chat_template", "checkpoints", "device", "engine", "estimate", "evaluate",
-    "fingerprint", "fused_head", "generate", "headless", "headless_compare", "inspection", "lens", "loader", "planning",
-    "probe", "reference_file", "run_request", "run_work", "runner", "shared_prefix", "starter", "takeaway", "terminal",
-    "token_rows", "trainer", "watch",
+    "fingerprint", "follower", "fused_head", "generate", "headless", "headless_compare", "inspection", "lens", "loader",
+    "planning", "probe", "ranks", "reference_file", "run_request", "run_work", "runner", "shared_prefix", "starter",
+    "takeaway", "terminal", "token_rows", "trainer", "watch",
 }  # fmt: skip
-# The two doors: the client and the commands name the engine, and the engine's first file names the rest.
+# The two doors: the client and the commands name the engine, and the engine's first file names the rest. Of several
+# processes, the commands ask which one they are.
 DOORS = {("client", "engine_process"), ("cli", "engine_process"), ("cli", "headless"), ("cli", "ui"),
-         ("engine_process", "engine")}  # fmt: skip
+         ("cli", "ranks"), ("cli", "follower"), ("engine_process", "engine")}  # fmt: skip
 FILES = sorted(path for path in CORE.rglob("*.py") if path.stem != "__init__")
 ABOVE = [path for path in FILES if path.parent != CORE or path.stem not in BELOW]
 

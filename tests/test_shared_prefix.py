@@ -51,6 +51,22 @@ def scored(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> tuple[obj
     return out, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
+def test_a_prompt_is_computed_once_under_ddp_too():
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        model, inputs = tiny("llama"), batch()
+        both(model, inputs)
+        alone = scored(model, inputs)
+        widths = []
+        model.model.embed_tokens.register_forward_hook(lambda layer, given, out: widths.append(tuple(out.shape[:2])))
+        wrapped = scored(torch.nn.parallel.DistributedDataParallel(model), inputs)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert widths == [(len(PAIRS), max(prompt + chosen + 1 + rejected for prompt, chosen, rejected in PAIRS))]
+    assert torch.equal(wrapped[0].log_probs, alone[0].log_probs)
+    assert all(torch.equal(gradient, alone[1][name.replace("module.", "")]) for name, gradient in wrapped[1].items())
+
+
 def both(model: torch.nn.Module, inputs: dict[str, torch.Tensor], pad_to: int = 1) -> list[tuple]:
     """On TRL's two rows, and on one."""
     outputs = ("log_probs", "entropy", "mean_logits", "is_top1")

@@ -22,6 +22,12 @@ from core.ui.views import as_text, count, duration, size
 SHORT = 12
 HOW = "The same command gives the same adapter, bit for bit on the same machine. Type it in the project's folder."
 
+SEVERAL = (
+    "On two GPUs, one process each. A step learns from processes × batch size × accumulation pairs: divide the batch "
+    "size by the number of processes, and every step sees the pairs that it saw here; where only the accumulation can "
+    "be divided, it sees as many, though not the same ones together."
+)
+
 
 class ReportCard:
     def build(self) -> None:
@@ -35,6 +41,12 @@ class ReportCard:
                 "", language="shell", interactive=False, show_label=False, lines=1, wrap_lines=True,
                 show_line_numbers=False, buttons=["copy"], elem_id="reproduce",
             )  # fmt: skip
+            with gr.Column(visible=False) as self.several:
+                gr.Markdown(SEVERAL, elem_classes="note")
+                self.launch = gr.Code(
+                    "", language="shell", interactive=False, show_label=False, lines=1, wrap_lines=True,
+                    show_line_numbers=False, buttons=["copy"], elem_id="launch",
+                )  # fmt: skip
             with gr.Row(elem_classes="actions"):
                 self.download = gr.DownloadButton("run.yaml", size="sm", elem_id="run-yaml")
         self.parts = [
@@ -42,16 +54,19 @@ class ReportCard:
             Part(self.made_of, lambda value: value),
             Part(self.settings, lambda value: value),
             Part(self.command, lambda value: value),
+            Part(self.several, lambda value: gr.update(visible=value)),
+            Part(self.launch, lambda value: value),
             Part(self.download, _copied),
         ]
 
     def values(self, run: Run | None) -> list[Any]:
         config = run_files.config(run.name) if run and not run.is_alive else {}
         if run is None or not config:
-            return [False, "", "", "", None]
+            return [False, "", "", "", False, "", None]
         stamp = list(run_files.stamp(run.name, run_files.CONFIG))
         made_of, settings = table(facts_of(run, config)), table(settings_of(config))
-        return [True, made_of, settings, history.reproduce_command(run.name), [run.name, *stamp]]
+        command, launch = history.reproduce_command(run.name), history.launch_command(run.name)
+        return [True, made_of, settings, command, bool(launch), launch, [run.name, *stamp]]
 
 
 def facts_of(run: Run, config: Mapping[str, Any]) -> dict[str, str]:

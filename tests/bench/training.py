@@ -54,7 +54,7 @@ def ordered(rows: list[Any], method: str) -> list[Any]:
     """In the order in which a run of the playground takes them."""
     from core.token_rows import grouped_order
 
-    lengths = [row.shared_length if method == "dpo" else row.length for row in rows]
+    lengths = [row.shared_length if method == "dpo" else row.taught_length for row in rows]
     return [rows[i] for i in grouped_order(lengths, BATCH, SEED, 0)]
 
 
@@ -225,7 +225,7 @@ def count(row: Any, method: str) -> tuple[int, int]:
     """Tokens of a row that go through the model, and how many of them are scored."""
     if method == "dpo":
         return row.shared_length, len(row.chosen_ids) + len(row.rejected_ids)
-    return len(row.prompt_ids) + len(row.chosen_ids), len(row.chosen_ids)
+    return row.taught_length, len(row.chosen_ids)
 
 
 # Both

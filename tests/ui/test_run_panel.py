@@ -418,6 +418,7 @@ def test_the_report_says_what_was_trained_on_what(panel, run):
     assert "| Batch size (rows) | 4 |" in seen["report-settings"]
     assert "| Gradient checkpointing | off |" in seen["report-settings"]
     assert seen["reproduce"].endswith("run.yaml")
+    assert seen["launch"].endswith("run.yaml --batch-size 2")
 
 
 def test_a_reports_cells_stay_text():
