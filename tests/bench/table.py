@@ -8,7 +8,7 @@ HEADINGS = ("what", "ours", "theirs", "ratio", "bar", "")
 
 @dataclass(frozen=True)
 class Row:
-    """`is_good` is None where nothing is asked of the figure."""
+    """`is_good` is None where nothing is asked of the figure. A gate is about being right, not about being fast."""
 
     what: str
     ours: str
@@ -16,6 +16,7 @@ class Row:
     ratio: str = ""
     bar: str = ""
     is_good: bool | None = None
+    is_gate: bool = False
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -37,6 +38,10 @@ def within(what: str, ours: float, theirs: float, bar: float, unit: str = "s") -
         what, f"{ours:,.3g} {unit}", f"{theirs:,.3g} {unit}", f"{ours / theirs:.2f}", f"at most {bar:g}",
         ours <= bar * theirs,
     )  # fmt: skip
+
+
+def gate(what: str, ours: str, theirs: str, bar: str, is_good: bool) -> Row:
+    return Row(what, ours, theirs, "", bar, is_good, is_gate=True)
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
