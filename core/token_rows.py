@@ -1,5 +1,6 @@
 """Preference pairs as token ids: what TRL's collators take, and why a pair cannot be taken."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ from core.chat_template import ChatTemplate, PrefixError
 from core.errors import ModelError
 from core.file_rows import Reason
 from core.preferences import PreferencePair
+from core.settings import Settings
+
+# MPS compiles and keeps a graph for every shape it meets.
+PAD_TO = {"mps": 64}
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,11 @@ def grouped_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int
     short = [b for b in batches if len(b) < batch_size]
     order: list[int] = torch.randperm(len(whole), generator=draw).tolist()
     return [i for b in [*(whole[o] for o in order), *short] for i in b]
+
+
+def num_steps(num_rows: int, settings: Settings) -> int:
+    """Optimiser steps of a run: each pass is whole batches, the last possibly short."""
+    return settings.epochs * math.ceil(math.ceil(num_rows / settings.batch_size) / settings.accumulation)
 
 
 class GroupedSampler(torch.utils.data.Sampler[int]):
