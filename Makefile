@@ -1,7 +1,7 @@
 # make            set up what is missing, then open the playground
 # make test       set up what is missing, then run every test
 # make check      format, lint and types
-# make bench      how fast beside TRL, how often a comparison or the coach is wrong, predicted against measured
+# make bench      how soon it answers, how fast beside TRL, how often a comparison or the coach is wrong, and the plan
 #
 # PYTHON=python3.12            the Python that .venv is made with (3.11 or newer)
 # PLAYGROUND_ARGS="--port 80"  handed to playground.py
@@ -53,6 +53,7 @@ bench: dev-setup
 	@$(VENV_PYTHON) -m tests.bench.simulate_comparisons
 	@$(VENV_PYTHON) -m tests.bench.coach_table
 	@$(VENV_PYTHON) -m tests.bench.predictions
+	@$(VENV_PYTHON) -m tests.bench.starting
 	@$(VENV_PYTHON) -m tests.bench.training
 	@$(VENV_PYTHON) -m tests.bench.answer_together $(BENCH_ARGS)
 

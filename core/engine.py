@@ -61,6 +61,8 @@ PAGE_GONE = "The playground was closed while it trained. Resume goes on from whe
 TERMINATED = "The engine was asked to end while it trained. Resume goes on from where it stood."
 UNEXPECTED = "Something unexpected went wrong ({}). The engine's log holds the details under {}."
 NOT_WRITTEN = "{}, so this could not be saved. Put that right and try again."
+# What a page asks by itself whenever its form changes, and what a person sits and waits for.
+PLAN, TALK = "preview", ("answer", "stream")
 NO_ROOM = "There is not enough memory for this. Close other programs, or choose a smaller base."
 
 
@@ -103,7 +105,7 @@ class Engine:
     def serve_forever(self) -> None:
         while not self.is_closing:
             if self.waiting:
-                self.handle(self.waiting.popleft())
+                self._handle_next()
             elif self.pipe.poll(0.5):
                 self.listen()
 
@@ -154,6 +156,23 @@ class Engine:
         self.send(0, EventKind.STATE, self.state)
 
     # One request
+
+    def _next(self) -> Request | None:
+        """Who is next: whoever came first, but a plan comes after all others."""
+        return min(self.waiting, key=lambda request: request.verb == PLAN, default=None)
+
+    def _handle_next(self) -> None:
+        if request := self._next():
+            self.waiting.remove(request)
+            self.handle(request)
+
+    def _let_talk(self) -> None:
+        """What a plan calls while it measures: only who asks for an answer is let in, since the base must stay."""
+        self.listen()
+        while not self.is_closing and (request := self._next()) and request.verb in TALK:
+            self._handle_next()
+        if self.is_closing:
+            raise Cancelled(self.is_closing)
 
     def handle(self, request: Request) -> None:
         """Do it and send its end: a result, or an error as a sentence."""
@@ -281,7 +300,7 @@ class Engine:
     # Runs
 
     def preview(self, number: int, request: RunRequest) -> RunPlan:
-        return self.planner.plan(self.loaded(), request, is_training=self.control is not None)
+        return self.planner.plan(self.loaded(), request, self.control is not None, self._let_talk)
 
     def look_at_data(self, number: int, request: RunRequest, row: int | None) -> DataView:
         return lens.look(self.loaded(), request, row)
@@ -327,7 +346,7 @@ class Engine:
         """What a run calls between its micro-steps."""
         self.listen()
         while self.waiting and not self.is_closing:
-            self.handle(self.waiting.popleft())
+            self._handle_next()
 
 
 RUN_VERBS: dict[str, Callable[[Engine, Request], None]] = {

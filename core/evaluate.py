@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch.nn.functional import kl_div, log_softmax
-from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from core import adapters, fused_head, paths, reference_file, shared_prefix, stats
 from core.chat_template import PrefixError
@@ -64,6 +63,8 @@ def pair_logps(
     resident: ResidentModel, contender: str, rows: Sequence[TokenPair], between: Between = lambda done: None
 ) -> list[PairLogps]:
     """One `PairLogps` a row, in order. `between(done)` is called after every batch and may raise to stop."""
+    from trl.trainer.dpo_trainer import DataCollatorForPreference  # dear: not at the engine's start
+
     collate = DataCollatorForPreference(pad_token_id=int(resident.tokenizer.pad_token_id))
     found: dict[int, PairLogps] = {}
     for indices in batches(rows, not shared_prefix.why_not(resident.model)):

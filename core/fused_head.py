@@ -2,19 +2,17 @@
 
 TRL replaces `forward` on the base by one with a fused head, which scores replies without building the logits.
 On CPU and MPS it scores every position, prompt and padding too; `compact` makes it score only the replies.
+TRL is dear to import, and the engine imports this file at its start: so TRL comes with the first use of its head.
 """
 
 import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-import trl
-from trl.trainer import utils
-
 from core import shared_prefix
 
 KNOWN_VERSIONS = ("1.16.",)
-IS_KNOWN = trl.__version__.startswith(KNOWN_VERSIONS)
+IS_KNOWN = shared_prefix.TRL_VERSION.startswith(KNOWN_VERSIONS)
 
 
 @contextlib.contextmanager
@@ -23,6 +21,8 @@ def compact() -> Iterator[None]:
     if not IS_KNOWN:
         yield
         return
+    from trl.trainer import utils
+
     stock = utils._use_triton
     utils._use_triton = lambda device: True
     try:
@@ -45,10 +45,12 @@ def scoring(model: Any) -> Iterator[None]:
 
     A run that is going on has a head of its own there, and finds it again afterwards.
     """
+    from trl.trainer.utils import add_fused_lm_head
+
     before = model.__dict__.get("forward")
     # TRL's head calls the forward that it finds for all but its own calls.
     remove(model)
-    utils.add_fused_lm_head(model)
+    add_fused_lm_head(model)
     share_prompts(model)
     try:
         with compact():

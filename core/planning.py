@@ -1,6 +1,6 @@
 """What would happen, before it does: the plan of a run in words and figures, and which bases fit this machine."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,7 @@ from core.preferences import PreferenceData
 from core.redact import api_key
 from core.settings import DATA, MIN_USABLE_ROWS, Method, Settings, Size, checked_pinned, parse_method, size_of
 from core.sources import is_on_hub, local_files
-from core.token_rows import TokenPair, tokenise
-from core.trainer import PAD_TO, num_steps
+from core.token_rows import PAD_TO, TokenPair, num_steps, tokenise
 
 # Sizes of a base that may not be here yet, so that its fit is known before a byte is downloaded.
 MISTRAL_CONFIG = {
@@ -95,11 +94,18 @@ class Planner:
         """The tokens belong to a tokenizer: another base, other tokens."""
         self.rows.clear()
 
-    def plan(self, resident: ResidentModel, request: RunRequest, is_training: bool = False) -> RunPlan:
+    def plan(
+        self,
+        resident: ResidentModel,
+        request: RunRequest,
+        is_training: bool = False,
+        between: Callable[[], None] = lambda: None,
+    ) -> RunPlan:
         """What `request` would do; errors are those of starting it, but for what only a download can show.
 
         A base that is not here is asked for on the Hub, once, and nothing of it is fetched. While a run is training
-        the machine's speed is not measured: where it is not known yet, the plan tells no time.
+        the machine's speed is not measured: where it is not known yet, the plan tells no time. Measuring takes seconds,
+        and `between` is called on the way.
         """
         request = run_request.with_config(request)
         if not request.dataset:
@@ -117,7 +123,7 @@ class Planner:
         shape = Shape.of(config, resident.num_parameters, resident.device.dtype.itemsize)
         twice = shared_prefix.why_not(resident.model) if jobs[-1].method is Method.DPO else ""
         asked = _Asked(request, resident.name, resident.device.kind, shape, method, settings, jobs, rows, twice=twice)
-        costs = self._costs(resident, is_training) if rows else None
+        costs = self._costs(resident, is_training, between) if rows else None
         seconds = sum(estimate.forecast(costs, job).total_s for job in jobs) if costs else None
         return self._plan(asked, seconds)
 
@@ -138,11 +144,11 @@ class Planner:
             )
         return self.rows[key]
 
-    def _costs(self, resident: ResidentModel, is_training: bool) -> Costs | None:
+    def _costs(self, resident: ResidentModel, is_training: bool, between: Callable[[], None]) -> Costs | None:
         """What a pass costs with this base, device and number of threads: timed once, and never beside a run."""
         key = (resident.fingerprint, resident.device.kind, resident.device.dtype, torch.get_num_threads())
         if key not in self.costs and not is_training:
-            self.costs[key] = probe.costs(resident)
+            self.costs[key] = probe.costs(resident, between)
         return self.costs.get(key)
 
     def _elsewhere(self, request: RunRequest) -> RunPlan:

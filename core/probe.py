@@ -1,7 +1,7 @@
 """How fast this model goes on this machine: a few passes through the base as it lies in memory, timed.
 
 Neither weights, gradients, adapters nor random state are touched: gradients flow back to the embedded tokens alone.
-Only while no run is going on.
+Only while no run is going on. Between two passes, whoever waits for an answer may have it.
 """
 
 import time
@@ -21,25 +21,26 @@ ENOUGH_S = 0.1
 REPEATS = 2
 
 
-def costs(resident: ResidentModel) -> Costs:
-    """What a pass costs here now; takes a few seconds on the starter model."""
+def costs(resident: ResidentModel, between: Callable[[], None] = lambda: None) -> Costs:
+    """What a pass costs here now; takes a few seconds on the starter model. `between` is called before each pass."""
     with fused_head.scoring(resident.model), resident.speaking([BASE]):
-        return Costs(_line(resident, _forward, FORWARD), _line(resident, _step, STEP))
+        return Costs(_line(resident, _forward, FORWARD, between), _line(resident, _step, STEP, between))
 
 
 def _line(
     resident: ResidentModel,
     run: Callable[[ResidentModel, torch.Tensor, int], None],
     sizes: tuple[tuple[int, int], ...],
+    between: Callable[[], None],
 ) -> Line:
     points: list[tuple[int, float]] = []
     for rows, length in sizes:
-        points.append((rows * length, _seconds(resident, run, rows, length, 1)))
+        points.append((rows * length, _seconds(resident, run, rows, length, 1, between)))
         if len(points) > 1 and points[-1][1] > ENOUGH_S:
             break
     # Once more at the last size: what half of each row costs to score.
     half = length // 2
-    more_s = _seconds(resident, run, rows, length, half) - points[-1][1]
+    more_s = _seconds(resident, run, rows, length, half, between) - points[-1][1]
     return Line.through(points, max(more_s, 0.0) / (rows * (half - 1)))
 
 
@@ -49,6 +50,7 @@ def _seconds(
     rows: int,
     length: int,
     scored: int,
+    between: Callable[[], None],
 ) -> float:
     """The best of a few: the first pass of a shape prepares what the others find ready. Of each row, the last `scored`
     tokens have their log-probability computed."""
@@ -56,6 +58,7 @@ def _seconds(
     ids = torch.arange(rows * length, device=resident.device.kind).view(rows, length) * 7 % vocabulary
     best = float("inf")
     for _ in range(REPEATS):
+        between()
         began = time.perf_counter()
         run(resident, ids, scored)
         best = min(best, time.perf_counter() - began)

@@ -31,7 +31,6 @@ from core import (
     runs,
     shared_prefix,
     timeline,
-    trainer,
 )
 from core.device import MemoryWatch, is_out_of_memory, release
 from core.errors import AdapterError, Cancelled, InertAdapter, PlaygroundError, RequestError
@@ -43,7 +42,7 @@ from core.run_progress import Control, Reporter
 from core.run_work import Work
 from core.runs import Phase, Run, RunStatus
 from core.settings import PINNED_MAX_NEW_TOKENS, Method
-from core.token_rows import TokenPair, facts, tokenise
+from core.token_rows import PAD_TO, TokenPair, facts, num_steps, tokenise
 from core.watch import Watch, look_steps
 
 log = logging.getLogger(__name__)
@@ -130,6 +129,9 @@ def _run(resident: ResidentModel, reporter: Reporter, is_resumed: bool) -> dict[
     resume_from = _checkpoint(name, folder) if is_resumed else None
     if not is_resumed or resume_from is None:
         runs.cut_metrics(name, 0)
+    # TRL comes with it, which takes its time: not before a run needs it, and before the run's clock starts.
+    import core.trainer  # noqa: F401
+
     reporter.trained_at = time.monotonic()
     reference = _reference(resident, work, train_rows, reporter)
     watch = _watch(resident, work, held_rows, reporter)
@@ -178,7 +180,7 @@ def _job(
 ) -> estimate.Job:
     return estimate.Job(
         work.method, work.settings, train_rows, held_rows, evaluate.passage_rows(resident), len(work.pinned),
-        work.is_trait_counted, bool(work.from_adapter), trainer.PAD_TO.get(resident.device.kind, 1),
+        work.is_trait_counted, bool(work.from_adapter), PAD_TO.get(resident.device.kind, 1),
         not shared_prefix.why_not(resident.model),
     )  # fmt: skip
 
@@ -216,8 +218,10 @@ def _train(
     reporter: Reporter,
     resume_from: Path | None,
 ) -> None:
+    from core import trainer
+
     name = reporter.run.name
-    look_at = look_steps(trainer.num_steps(len(rows), work.settings), work.settings.looks)
+    look_at = look_steps(num_steps(len(rows), work.settings), work.settings.looks)
     if work.method is Method.DPO and (reason := shared_prefix.why_not(resident.model)):
         runs.log(name, TWICE.format(reason))
 

@@ -10,11 +10,13 @@ Stands alone: `install(model)` after DPOTrainer has been made is all that other 
 
 import functools
 from dataclasses import dataclass, fields, replace
+from importlib.metadata import version
 from typing import Any
 
 import torch
-import trl
 
+# Asked of the package's own files: TRL is dear to import, and no answer needs it.
+TRL_VERSION = version("trl")
 # Where it is proven equal to TRL's two rows, see tests/test_shared_prefix.py.
 TRL_VERSIONS = ("1.16.",)
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
@@ -39,8 +41,8 @@ class Layout:
 def why_not(model: Any) -> str:
     """Why pairs of this model take two rows; empty where they can share one."""
     config = model.config.get_text_config()
-    if not trl.__version__.startswith(TRL_VERSIONS):
-        return f"sharing it has not been tried with TRL {trl.__version__}"
+    if not TRL_VERSION.startswith(TRL_VERSIONS):
+        return f"sharing it has not been tried with TRL {TRL_VERSION}"
     if config.model_type not in ARCHITECTURES:
         return f"sharing it has not been tried with {config.model_type} models"
     if config._attn_implementation not in ATTENTION:

@@ -1,5 +1,6 @@
 """Preference pairs as token ids: what TRL's collators take, and why a pair cannot be taken."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,10 +8,15 @@ from typing import Any
 
 import torch
 
+from core import ranks
 from core.chat_template import ChatTemplate, PrefixError
 from core.errors import ModelError
 from core.file_rows import Reason
 from core.preferences import PreferencePair
+from core.settings import Settings
+
+# MPS compiles and keeps a graph for every shape it meets.
+PAD_TO = {"mps": 64}
 
 # Batches are cut from so many batches' rows sorted by length: on HH-RLHF 3 % of what goes through the model is then
 # padding, 11 % with 8, and 61 % in a random order.
@@ -115,6 +121,12 @@ def filled(order: Sequence[int], batch_size: int) -> list[int]:
     """The order with its short last batch filled up by that batch's own rows, in turn: each process has some of it."""
     short = order[len(order) - len(order) % batch_size :]
     return [*order, *(short[i % len(short)] for i in range(-len(order) % batch_size))]
+
+
+def num_steps(num_rows: int, settings: Settings) -> int:
+    """Optimiser steps of a run: each pass is whole batches, the last possibly short."""
+    at_once = settings.batch_size * ranks.count()
+    return settings.epochs * math.ceil(math.ceil(num_rows / at_once) / settings.accumulation)
 
 
 class GroupedSampler(torch.utils.data.Sampler[int]):

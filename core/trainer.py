@@ -3,6 +3,7 @@
 TRL owns losses, metrics and the loop. What differs from stock stands here: pairs come tokenised, with their
 reference log-probabilities; batches are grouped by length; a step that leaves the finite numbers ends the run;
 checkpoints are the ones of `checkpoints`; and between micro-steps the run serves what waits.
+TRL comes with this file, so it is imported when a run begins.
 """
 
 import math
@@ -23,11 +24,9 @@ from core.device import memory_used
 from core.errors import NonFiniteLoss
 from core.loader import POLICY, ResidentModel
 from core.settings import Method, Settings
-from core.token_rows import GroupedSampler, TokenPair
+from core.token_rows import PAD_TO, GroupedSampler, TokenPair
 
 MAX_GRAD_NORM = 1.0
-# MPS compiles and keeps a graph for every shape it meets.
-PAD_TO = {"mps": 64}
 
 
 @dataclass(frozen=True)
@@ -281,9 +280,3 @@ def train(
             resident.model.gradient_checkpointing_disable()
             resident.model.disable_input_require_grads()
         trainer.model.zero_grad()
-
-
-def num_steps(num_rows: int, settings: Settings) -> int:
-    """Optimiser steps of a run: each pass is whole batches, the last possibly short."""
-    at_once = settings.batch_size * ranks.count()
-    return settings.epochs * math.ceil(math.ceil(num_rows / at_once) / settings.accumulation)

@@ -18,7 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from core import adapters, client, engine_end, paths, runs
+from core import adapters, client, engine_end, paths, probe, runs
 from core.client import EngineClient, EnginePhase, RunRequest, Turn
 from core.errors import (
     AdapterError,
@@ -31,6 +31,7 @@ from core.errors import (
     RequestError,
 )
 from core.messages import ask
+from core.planning import Planner
 from core.runs import Phase, RunStatus
 from core.settings import Decoding
 from tests import odd_engines
@@ -316,6 +317,41 @@ def test_requests_larger_than_the_pipe_never_lock_it(near):
 def test_sixty_requests_at_once_are_all_answered(near):
     with ThreadPoolExecutor(60) as pool:
         assert len(set(pool.map(lambda _: say(near), range(60)))) == 1
+
+
+def test_whoever_asks_is_answered_before_a_plan_that_waited_longer(near, pairs_file):
+    done: list[str] = []
+    engine = engine_of(near)
+    verb(near, "list_bases", lambda number: until(lambda: engine.listen() or len(engine.waiting) == 2, "both") or [])
+    verb(near, "preview", lambda number, request: done.append("plan"))
+    verb(near, "answer", lambda number, turns, decoding: done.append("answer") or [])
+    with ThreadPoolExecutor(3) as pool:
+        pool.submit(near.list_bases)
+        pool.submit(near.preview, wanted(pairs_file))
+        until(lambda: engine.waiting, "the plan")
+        pool.submit(near.answer, [Turn("base", ask("Hello"))], SHORT)
+    assert done == ["answer", "plan"]
+
+
+def test_a_message_is_answered_while_a_plan_measures_the_machine(near, pairs_file, monkeypatch):
+    before, costs = say(near), probe.costs
+    measures, answered = threading.Event(), threading.Event()
+
+    def hesitant(resident, between):
+        def waits() -> None:
+            measures.set()
+            until(lambda: between() or answered.is_set(), "a message")
+
+        return costs(resident, waits)
+
+    monkeypatch.setattr(probe, "costs", hesitant)
+    monkeypatch.setattr(engine_of(near), "planner", Planner())
+    with ThreadPoolExecutor(1) as pool:
+        plan = pool.submit(near.preview, wanted(pairs_file))
+        assert measures.wait(DEADLINE_S)
+        assert say(near) == before
+        answered.set()
+        assert plan.result().duration_s > 0
 
 
 # Beside a run

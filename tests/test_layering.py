@@ -117,3 +117,13 @@ def test_a_spawned_engine_and_the_cheap_commands_import_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == ""
+
+
+def test_the_engine_starts_without_what_only_a_run_needs():
+    reached: set[str] = set()
+    new = {"engine"}
+    while new:
+        reached |= new
+        new = own(name for file in new for name in imports(CORE / f"{file}.py", is_deep=False)) - reached
+    assert reached > {"runner", "evaluate", "planning"}
+    assert not {"trl", "datasets"} & roots(name for file in reached for name in imports(CORE / f"{file}.py", False))

@@ -141,7 +141,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[ResidentModel]:
     """The models that were timed; each step takes half a second and more, whatever goes on beside the test."""
     found: list[ResidentModel] = []
     costs = Costs(forecast.Line(0.01, 0.0001), forecast.Line(0.5, 0.0005))
-    monkeypatch.setattr(probe, "costs", lambda resident: found.append(resident) or costs)
+    monkeypatch.setattr(probe, "costs", lambda resident, between: found.append(resident) or costs)
     return found
 
 

@@ -178,7 +178,7 @@ def test_running_out_of_memory_says_what_to_lower(resident, pairs_file, monkeypa
     def full(*_, **__):
         raise RuntimeError(text)
 
-    monkeypatch.setattr(runner.trainer, "train", full)
+    monkeypatch.setattr("core.trainer.train", full)
     done = run(resident, request(pairs_file))
     assert done.status is RunStatus.FAILED
     assert "Lower the batch size or max length" in done.reason

@@ -183,5 +183,5 @@ def test_a_model_that_cannot_share_is_refused_with_the_reason(change, why):
 
 
 def test_a_version_of_trl_that_nobody_has_tried_is_refused(monkeypatch):
-    monkeypatch.setattr(shared_prefix.trl, "__version__", "2.0.0")
+    monkeypatch.setattr(shared_prefix, "TRL_VERSION", "2.0.0")
     assert shared_prefix.why_not(tiny("llama")) == "sharing it has not been tried with TRL 2.0.0"
