@@ -22,7 +22,7 @@ BELOW = {
     "adapters", "base_files", "catalogue", "chat_template", "checkpoints", "device", "engine", "estimate", "evaluate",
     "fingerprint", "fused_head", "generate", "headless", "headless_compare", "inspection", "lens", "loader", "planning",
     "probe", "reference_file", "run_request", "run_work", "runner", "shared_prefix", "starter", "takeaway", "terminal",
-    "token_rows", "trainer", "watch",
+    "token_rows", "trainer", "voices", "watch",
 }  # fmt: skip
 # The two doors: the client and the commands name the engine, and the engine's first file names the rest.
 DOORS = {("client", "engine_process"), ("cli", "engine_process"), ("cli", "headless"), ("cli", "ui"),
