@@ -1,4 +1,4 @@
-"""An adapter speaks as strongly as asked, in a batch as alone, and leaves nothing of it behind. All in fp32, exactly."""
+"""An adapter speaks as strongly as asked, in a batch as alone, and leaves nothing of it behind. In fp32, exactly."""
 
 import contextlib
 from pathlib import Path
