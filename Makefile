@@ -55,6 +55,7 @@ bench: dev-setup
 	@$(VENV_PYTHON) -m tests.bench.predictions
 	@$(VENV_PYTHON) -m tests.bench.starting
 	@$(VENV_PYTHON) -m tests.bench.training
+	@$(VENV_PYTHON) -m tests.bench.swapping
 	@$(VENV_PYTHON) -m tests.bench.answer_together $(BENCH_ARGS)
 
 mac-check: setup

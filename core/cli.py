@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from core import disk, paths, redact, runs
 from core.errors import PlaygroundError, RequestError
-from core.settings import COMPARISON, COMPARISON_SEED, DATA, DECODING, TRAINING, Method, Setting
+from core.settings import COMPARISON, COMPARISON_SEED, DATA, DECODING, STRENGTH, TRAINING, Method, Setting
 
 INTERRUPTED = 130
 DESCRIPTION = "Teach a local chat model by preference, and see whether it got better. Without a command: the app."
@@ -170,6 +170,7 @@ def _chat_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--adapter", required=True, help="an adapter's name, or 'base'")
     parser.add_argument("--prompt", default="", help="one question; a conversation without it")
     _model_flag(parser)
+    _setting_flag(parser, STRENGTH)
 
 
 def _check_flags(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
 """Responses: many at once, base and adapters in one batch, whole or as they come.
 
-Rows of one batch may have different contenders (`loader.ResidentModel.speaking`). Drawing uses a random
+Rows of one batch may have different contenders and strengths (`loader.ResidentModel.speaking`). Drawing uses a random
 state of its own, and nothing here remembers a conversation.
 """
 
@@ -41,6 +41,7 @@ class _Row:
 
     index: int
     contender: str
+    strength: float
     ids: list[int]
     room: int
     note: str = ""
@@ -98,7 +99,7 @@ def _row(resident: ResidentModel, index: int, turn: Turn, decoding: Decoding) ->
         num_dropped += len(conversation) - len(shorter)
         conversation, ids = shorter, resident.template.prompt_ids(shorter)
     room = min(decoding.max_new_tokens, resident.max_positions - len(ids))
-    return _Row(index, turn.contender, ids, room, DROPPED.format(num_dropped) if num_dropped else "")
+    return _Row(index, turn.contender, turn.strength, ids, room, DROPPED.format(num_dropped) if num_dropped else "")
 
 
 def _without_oldest(conversation: Conversation) -> Conversation | None:
@@ -235,9 +236,9 @@ def _generate(
         return
     stop = _Stop(should_stop)
     ends = _end_ids(resident)
-    contenders = [row.contender for row in rows]
+    contenders, strengths = [row.contender for row in rows], [row.strength for row in rows]
     try:
-        with resident.speaking(contenders), own_randomness(kind, decoding.seed):
+        with resident.speaking(contenders, strengths), own_randomness(kind, decoding.seed):
             out = resident.model.generate(
                 input_ids=ids,
                 attention_mask=mask,

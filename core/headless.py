@@ -32,7 +32,7 @@ from core.messages import Conversation, Message, Role, ask
 from core.recipes import RECIPES
 from core.redact import api_key
 from core.runs import Run, RunStatus
-from core.settings import DATA, TRAINING, Decoding
+from core.settings import DATA, STRENGTH, TRAINING, Decoding
 from core.terminal import SAY_EVERY_S, Result, load, load_for, say
 
 COLUMNS = ("prompt", "chosen", "rejected")
@@ -221,17 +221,18 @@ class _interrupts:
 
 
 def chat(asked: argparse.Namespace) -> Result:
+    strength = STRENGTH.check(STRENGTH.default if asked.strength is None else asked.strength)
     resident = load(asked.model) if asked.adapter == BASE else load_for(asked.adapter, asked.model)
     if asked.adapter != BASE:
         resident.attach(asked.adapter)
     if asked.prompt:
-        response = _respond(resident, asked.adapter, ask(asked.prompt), is_quiet=asked.json)
+        response = _respond(resident, Turn(asked.adapter, ask(asked.prompt), strength), is_quiet=asked.json)
         return {"response": response.text, "num_tokens": response.num_tokens, "is_cut": response.is_cut}, 0
     say("An empty line ends the conversation.")
     conversation: Conversation = ()
     while line := _read_line():
         conversation = (*conversation, Message(Role.USER, line))
-        response = _respond(resident, asked.adapter, conversation, is_quiet=False)
+        response = _respond(resident, Turn(asked.adapter, conversation, strength), is_quiet=False)
         conversation = (*conversation, Message(Role.ASSISTANT, response.text))
     return {"turns": len(conversation) // 2}, 0
 
@@ -243,7 +244,7 @@ def _read_line() -> str:
         return ""
 
 
-def _respond(resident: ResidentModel, contender: str, conversation: Conversation, is_quiet: bool) -> Response:
+def _respond(resident: ResidentModel, turn: Turn, is_quiet: bool) -> Response:
     final: list[Response] = []
 
     def emit(chunk: Chunk) -> None:
@@ -252,7 +253,7 @@ def _respond(resident: ResidentModel, contender: str, conversation: Conversation
         if not is_quiet:
             print(_printable(chunk.text), end="", flush=True)
 
-    generate.stream(resident, [Turn(contender, conversation)], Decoding(), emit)
+    generate.stream(resident, [turn], Decoding(), emit)
     if not is_quiet:
         print()
     return final[0]

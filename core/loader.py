@@ -6,7 +6,8 @@ after every change. Only the engine's main thread may call anything here.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 
-from core import adapters, base_files, fingerprint
+from core import adapters, base_files, fingerprint, voices
 from core.adapters import Adapter
 from core.chat_template import ChatTemplate
 from core.device import Device, own_randomness, release
@@ -101,31 +102,18 @@ class ResidentModel:
             raise AdapterError(f"The adapter '{contender}' is not loaded. Choose it again.")
         return self._attached[contender].internal
 
-    @contextlib.contextmanager
-    def speaking(self, contenders: Sequence[str]) -> Iterator[None]:
-        """Inside, row i of every batch is answered by `contenders[i]`; a single contender speaks for all rows.
+    def speaking(self, contenders: Sequence[str], strengths: Sequence[float] = ()) -> AbstractContextManager[None]:
+        """Inside, row i of every batch is answered by `contenders[i]` at `strengths[i]`, at 1 where none are given.
 
-        Each LoRA layer's output is scaled by row: 0 for the base, the adapter's own scale for its rows. What was
-        active before, a policy in training included, is active again afterwards, with gradients untouched.
+        A single contender speaks for all rows. Each LoRA layer's output is scaled by row: the adapter's own scale times
+        the strength for its rows, 0 for all others. What was active before, a policy in training included, is active
+        again afterwards, with gradients untouched. AdapterError where a contender is not attached.
         """
-        names = [self.internal(c) for c in contenders]
-        active = sorted({n for n in names if n})
-        before = [(layer, layer._active_adapter, dict(layer.scaling)) for layer in self._layers]
-        is_training = self.model.training
-        try:
-            if is_training:
-                self.model.eval()
-            for layer in self._layers:
-                layer._active_adapter = active
-                if len(set(names)) > 1:
-                    _scale_rows(layer, names, active)
-            yield
-        finally:
-            for layer, was_active, scaling in before:
-                layer._active_adapter = was_active
-                layer.scaling.update(scaling)
-            if is_training:
-                self.model.train()
+        names = [self.internal(contender) for contender in contenders]
+        rows = zip(names, strengths or [1.0] * len(names), strict=True)
+        # At strength 0 an adapter is the base, and takes no part.
+        chosen = [(name, strength) if name and strength else (None, 0.0) for name, strength in rows]
+        return voices.speaking(self.model, self._layers, chosen)
 
     @torch.no_grad()
     def _probe_logits(self, contender: str) -> torch.Tensor:
@@ -263,14 +251,6 @@ class ResidentModel:
             self._remove(POLICY)
         self.model.eval()
         self.prove_base()
-
-
-def _scale_rows(layer: LoraLayer, names: Sequence[str | None], active: Sequence[str]) -> None:
-    for internal in active:
-        if internal in layer.scaling:
-            weight = layer.lora_A[internal].weight
-            rows = [layer.scaling[internal] if name == internal else 0.0 for name in names]
-            layer.scaling[internal] = torch.tensor(rows, dtype=weight.dtype, device=weight.device)[:, None, None]
 
 
 def _distance(a: torch.Tensor, b: torch.Tensor) -> float:

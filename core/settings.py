@@ -219,6 +219,8 @@ DECODING = _table(
     Setting("top_p", "Top p", 0.9, "Only the likeliest words that make up this share are drawn from.", 0.05, 1.0, 0.05),
 )  # fmt: skip
 
+STRENGTH = Setting("strength", "Adapter strength", 1.0, "0 is base, 1 as trained, more overdoes it.", 0.0, 1.5, 0.05)
+
 TRAIT_MAX_NEW_TOKENS = 128
 COMPARISON = _table(
     Setting("samples", "Draws of each prompt", 1, "Each is a pair to decide on; they are averaged within the prompt.",

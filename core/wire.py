@@ -9,6 +9,7 @@ from typing import Any
 
 from core.file_rows import LeftOut
 from core.messages import Conversation
+from core.settings import STRENGTH
 
 
 class EnginePhase(StrEnum):
@@ -39,10 +40,18 @@ class EngineState:
 
 @dataclass(frozen=True)
 class Turn:
-    """One contender (`base` or an adapter's name) and what it is to answer."""
+    """One contender (`base` or an adapter's name) and what it is to answer.
+
+    `strength` scales the adapter's share of every layer's output: 0 is base, 1 the adapter as trained. SettingError
+    where it is out of range.
+    """
 
     contender: str
     conversation: Conversation
+    strength: float = STRENGTH.default
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strength", STRENGTH.check(self.strength))
 
 
 @dataclass(frozen=True)

@@ -297,6 +297,12 @@ def test_one_question_gets_one_response(trained, tiny_model_dir, run_main, conte
     assert isinstance(said["response"], str)
 
 
+def test_at_strength_0_an_adapter_says_what_base_says(trained, tiny_model_dir, run_main):
+    asked = ["chat", "--prompt", "What is in box 3?", "--model", str(tiny_model_dir), "--json", "--adapter"]
+    tuned, muted, base = (run_main(*asked, *who)[1] for who in (["first"], ["first", "--strength", "0"], ["base"]))
+    assert muted == base != tuned
+
+
 def test_a_conversation_ends_with_an_empty_line(trained, run_main, monkeypatch):
     lines = iter(["Hello", "And then?", ""])
     monkeypatch.setattr("builtins.input", lambda _: next(lines))
@@ -346,6 +352,7 @@ WRONG = [
     (["train", "--method", "sft", "--dataset", "starter", "--limit", "2"], "Rows must be a whole number from 8"),
     (["train", "--method", "sft", "--dataset", "starter", "--held-out", "nan"], "Held out must be a whole number"),
     (["chat", "--adapter", "gone"], "No adapter named 'gone'. There are:"),
+    (["chat", "--adapter", "first", "--strength", "nan"], "Adapter strength must be a number from 0 to 1.5, not 'nan'"),
     (["check", "--adapter", "../up"], "'../up' is not a usable name for a run"),
     (["check"], "--adapter"),
     (["compare", "--adapter", "gone"], "No adapter named 'gone'."),

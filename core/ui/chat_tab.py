@@ -11,8 +11,9 @@ import gradio as gr
 from gradio.components import Component
 
 from core import runs
+from core.client import Turn
 from core.errors import RequestError
-from core.settings import Decoding
+from core.settings import STRENGTH, Decoding
 from core.ui import chat_views as views
 from core.ui import fields
 from core.ui.chat_views import BASE, Shown, Talks
@@ -42,6 +43,7 @@ class ChatTab:
                 value=Shown.BOTH, label="Talk to", elem_id="chat-shown", scale=3,
             )  # fmt: skip
             self.adapter = gr.Dropdown([], label="Adapter", elem_id="chat-adapter", scale=2, interactive=True)
+            self.strength = fields.slider("chat", STRENGTH, scale=2)
         with gr.Row(equal_height=True):
             self.base_column, self.base_pane, self.base_caption = self._build_pane(BASE, "chat-base")
             self.tuned_column, self.tuned_pane, self.tuned_caption = self._build_pane("tuned", "chat-tuned")
@@ -90,13 +92,13 @@ class ChatTab:
         chosen: list[Component] = [self.shown, self.adapter]
         panes = [self.base_pane, self.tuned_pane, self.base_caption, self.tuned_caption]
         spoken = [self.talks, *panes, self.message, self.stop]
+        how = {"strength": self.strength, **self.sampling}
         said = gr.on(
             [self.send.click, self.message.submit], self.say, [self.message, self.talks, *chosen, self.system],
-            spoken, inputs_kwargs=self.sampling, concurrency_limit=8, **QUIET,
+            spoken, inputs_kwargs=how, concurrency_limit=8, **QUIET,
         )  # fmt: skip
         again = self.retry.click(
-            self.say_again, [self.talks, *chosen, self.system], spoken, inputs_kwargs=self.sampling,
-            concurrency_limit=8, **QUIET,
+            self.say_again, [self.talks, *chosen, self.system], spoken, inputs_kwargs=how, concurrency_limit=8, **QUIET,
         )  # fmt: skip
         for spoke in (said, again):
             spoke.then(self.rest, [self.talks, self.adapter], [self.stop, *panes], **QUIET)
@@ -136,31 +138,32 @@ class ChatTab:
     @shows_errors
     def say(
         self, text: str, talks: Talks, shown: str, adapter: str | None, system: str, request: gr.Request,
-        **sampling: float,
+        strength: float = STRENGTH.default, **sampling: float,
     ) -> Iterator[Any]:  # fmt: skip
         names = views.contenders(shown, adapter, runs.list_adapters())
         if not text.strip():
             raise RequestError("Write a message first.")
-        yield from self._answer(talks.said(names, text.strip()), names, system, sampling, request)
+        talks = talks.said(names, text.strip())
+        yield from self._answer(talks, talks.turns(names, system, strength), sampling, request)
 
     @shows_errors
     def say_again(
-        self, talks: Talks, shown: str, adapter: str | None, system: str, request: gr.Request, **sampling: float
-    ) -> Iterator[Any]:
+        self, talks: Talks, shown: str, adapter: str | None, system: str, request: gr.Request,
+        strength: float = STRENGTH.default, **sampling: float,
+    ) -> Iterator[Any]:  # fmt: skip
         names = views.contenders(shown, adapter, runs.list_adapters())
         talks, asked = talks.without_last_response(names)
-        yield from self._answer(talks, asked, system, sampling, request)
+        yield from self._answer(talks, talks.turns(asked, system, strength), sampling, request)
 
-    def _answer(
-        self, talks: Talks, names: list[str], system: str, sampling: dict[str, Any], request: gr.Request
-    ) -> Iterator[Any]:
+    def _answer(self, talks: Talks, turns: list[Turn], sampling: dict[str, Any], request: gr.Request) -> Iterator[Any]:
         decoding = Decoding.of(seed=secrets.randbelow(2**31), **sampling)
-        yield self._painted(talks.answered(dict.fromkeys(names, Column())), names) | {
+        names = [turn.contender for turn in turns]
+        yield self._painted(talks.answered(turns, [Column()] * len(turns)), names) | {
             self.message: "", self.stop: gr.update(value="Stop", interactive=True)
         }  # fmt: skip
         session = request.session_hash or ""
-        for columns in self.streams.run(session, talks.turns(names, system), decoding):
-            yield self._painted(talks.answered(dict(zip(names, columns, strict=True))), names)
+        for columns in self.streams.run(session, turns, decoding):
+            yield self._painted(talks.answered(turns, columns), names)
 
     def _painted(self, talks: Talks, names: list[str]) -> dict[Component, Any]:
         """The panes of those who answer; the state with them, so that what was said outlives a Stop."""

@@ -9,6 +9,7 @@ from typing import Any
 from core.client import EnginePhase, EngineState, Turn
 from core.errors import RequestError
 from core.messages import Conversation, Message, Role
+from core.settings import STRENGTH
 from core.ui.streams import Column
 
 BASE = "base"
@@ -56,10 +57,11 @@ class Talks:
         """The person's message to all of them."""
         return self._with({name: _said(self.of(name), text) for name in contenders})
 
-    def answered(self, columns: Mapping[str, Column]) -> "Talks":
-        """Each one's response to the last message, as far as it has come; an empty one is none."""
-        endings = {name: caption(column) for name, column in columns.items()}
-        talks = self._with({name: _answered(self.of(name), column.text) for name, column in columns.items()})
+    def answered(self, turns: Sequence[Turn], columns: Sequence[Column]) -> "Talks":
+        """Each one's response to its turn, as far as it has come; an empty one is none."""
+        both = list(zip(turns, columns, strict=True))
+        talks = self._with({turn.contender: _answered(self.of(turn.contender), column.text) for turn, column in both})
+        endings = {turn.contender: caption(column, turn) for turn, column in both}
         return replace(talks, endings={**self.endings, **endings})
 
     def without_last_response(self, contenders: Sequence[str]) -> tuple["Talks", list[str]]:
@@ -73,13 +75,18 @@ class Talks:
         kept = {name: talk for name, talk in self.by_contender.items() if name not in contenders}
         return Talks(kept, {name: ending for name, ending in self.endings.items() if name in kept})
 
-    def turns(self, contenders: Sequence[str], system: str) -> list[Turn]:
+    def turns(self, contenders: Sequence[str], system: str, strength: float) -> list[Turn]:
         """What the engine is asked. The system text stands outside the history, so that a change acts at once."""
         rules = (Message(Role.SYSTEM, system.strip()),) if system.strip() else ()
-        return [Turn(name, rules + self.of(name)) for name in contenders]
+        return as_turns({name: rules + self.of(name) for name in contenders}, strength)
 
     def _with(self, changed: Mapping[str, Conversation]) -> "Talks":
         return replace(self, by_contender={**self.by_contender, **changed})
+
+
+def as_turns(conversations: Mapping[str, Conversation], strength: float) -> list[Turn]:
+    """One a contender; the strength is the adapter's, and base has none."""
+    return [Turn(who, said, STRENGTH.default if who == BASE else strength) for who, said in conversations.items()]
 
 
 def _said(talk: Conversation, text: str) -> Conversation:
@@ -112,14 +119,15 @@ def as_blocks(talk: Conversation, is_waiting: bool = False) -> list[dict[str, An
     ]
 
 
-def caption(column: Column) -> str:
-    """How a response ended, in numbers and words of ours."""
+def caption(column: Column, turn: Turn) -> str:
+    """How a response ended, in numbers and words of ours, and at which strength where that is not the usual one."""
+    strength = "" if turn.strength == STRENGTH.default else f" Adapter strength {turn.strength:g}."
     if column.is_stopped:
-        return "Stopped. It keeps what was said so far."
+        return f"Stopped. It keeps what was said so far.{strength}"
     if column.response is None:
         return ""
     ending = ", cut at the longest response allowed" if column.response.is_cut else ""
-    return f"{column.response.num_tokens} tokens{ending}."
+    return f"{column.response.num_tokens} tokens{ending}.{strength}"
 
 
 PHASES = {

@@ -61,11 +61,12 @@ def _field(setting: Setting, value: Any, is_visible: bool) -> Component:
 
 def sliders(place: str, table: Mapping[str, Setting] = DECODING) -> dict[str, gr.Slider]:
     """A slider for each setting of how responses are drawn, by its name; `place` tells those of several tabs apart."""
-    return {
-        name: gr.Slider(s.low, s.high, value=s.default, step=s.step, label=_label(s), info=s.help,
-                        elem_id=f"{place}-{name}")
-        for name, s in table.items()
-    }  # fmt: skip
+    return {name: slider(place, setting) for name, setting in table.items()}
+
+
+def slider(place: str, s: Setting, **layout: Any) -> gr.Slider:
+    return gr.Slider(s.low, s.high, value=s.default, step=s.step, label=_label(s), info=s.help,
+                     elem_id=f"{place}-{s.name}", **layout)  # fmt: skip
 
 
 def _label(setting: Setting) -> str:

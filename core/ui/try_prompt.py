@@ -15,9 +15,9 @@ from core.client import Turn
 from core.errors import RequestError
 from core.messages import ask
 from core.prompt_sets import Given, load_set
-from core.settings import Decoding
+from core.settings import STRENGTH, Decoding
 from core.ui import fields, keys
-from core.ui.chat_views import BASE, Shown, caption, contenders, why_not_send
+from core.ui.chat_views import BASE, Shown, as_turns, caption, contenders, why_not_send
 from core.ui.notices import shows_errors
 from core.ui.parts import IDLE_S, LOOK, QUIET, TICK, Part, changes, components
 from core.ui.streams import Column, Streams
@@ -40,6 +40,7 @@ class TryPrompt:
         with gr.Column(elem_classes="card"):
             with gr.Row():
                 self.adapter = gr.Dropdown([], label="Adapter", elem_id="try-adapter", interactive=True, scale=1)
+                self.strength = fields.slider("try", STRENGTH, scale=1)
                 self.pick = gr.Dropdown(
                     prompts, value=self.prompts[0], label="Pick a prompt", elem_id="try-pick", interactive=True, scale=3
                 )
@@ -80,7 +81,11 @@ class TryPrompt:
     def wire(self, app: "Page") -> None:
         answers: list[Component] = [self.base, self.tuned, self.base_caption, self.tuned_caption, self.stop]
         asked: list[Component] = [self.text, self.adapter]
-        streaming: dict[str, Any] = {"inputs_kwargs": self.sampling, "concurrency_limit": 8, **QUIET}
+        streaming: dict[str, Any] = {
+            "inputs_kwargs": {"strength": self.strength, **self.sampling},
+            "concurrency_limit": 8,
+            **QUIET,
+        }
         self.pick.input(self.take, self.pick, self.text, **QUIET)
         for event in (
             self.ask.click(self.ask_both, asked, answers, **streaming),
@@ -106,37 +111,38 @@ class TryPrompt:
 
     @shows_errors
     def ask_both(
-        self, text: str, adapter: str | None, request: gr.Request, **sampling: float
+        self, text: str, adapter: str | None, request: gr.Request, strength: float = STRENGTH.default, **sampling: float
     ) -> Iterator[dict[Component, Any]]:
-        yield from self._ask(text, adapter, request, sampling)
+        yield from self._ask(text, adapter, strength, request, sampling)
 
     @shows_errors
     def ask_next(
-        self, text: str, adapter: str | None, request: gr.Request, **sampling: float
+        self, text: str, adapter: str | None, request: gr.Request, strength: float = STRENGTH.default, **sampling: float
     ) -> Iterator[dict[Component, Any]]:
         """The prompt after `text`, or the first where that is none of ours."""
         place = self.prompts.index(text) + 1 if text in self.prompts else 0
         prompt = self.prompts[place % len(self.prompts)]
         yield {self.pick: prompt, self.text: prompt}
-        yield from self._ask(prompt, adapter, request, sampling)
+        yield from self._ask(prompt, adapter, strength, request, sampling)
 
     def _ask(
-        self, text: str, adapter: str | None, request: gr.Request, sampling: dict[str, Any]
+        self, text: str, adapter: str | None, strength: float, request: gr.Request, sampling: dict[str, Any]
     ) -> Iterator[dict[Component, Any]]:
         names = [BASE, *contenders(Shown.TUNED, adapter, runs.list_adapters())]
         if not text.strip():
             raise RequestError("Write a prompt first, or pick one.")
         decoding = Decoding.of(seed=secrets.randbelow(2**31), **sampling)
-        yield self._painted((Column(), Column())) | {self.stop: gr.update(value="Stop", interactive=True)}
-        turns = [Turn(name, ask(text.strip())) for name in names]
+        turns = as_turns(dict.fromkeys(names, ask(text.strip())), strength)
+        yield self._painted(turns, (Column(), Column())) | {self.stop: gr.update(value="Stop", interactive=True)}
         for columns in self.streams.run(request.session_hash or "", turns, decoding):
-            yield self._painted(columns)
+            yield self._painted(turns, columns)
 
-    def _painted(self, columns: tuple[Column, ...]) -> dict[Component, Any]:
+    def _painted(self, turns: list[Turn], columns: tuple[Column, ...]) -> dict[Component, Any]:
         base, tuned = columns
+        base_caption, tuned_caption = map(caption, columns, turns)
         return {
-            self.base: base.text, self.base_caption: caption(base),
-            self.tuned: tuned.text, self.tuned_caption: caption(tuned),
+            self.base: base.text, self.base_caption: base_caption,
+            self.tuned: tuned.text, self.tuned_caption: tuned_caption,
         }  # fmt: skip
 
     def halt(self, request: gr.Request) -> Any:

@@ -53,10 +53,15 @@ def test_retry_and_clear(talking: Talking):
     open_chat(page, talking.adapter)
     say(page, "Hello")
     expect(page.locator("#chat-tuned-caption")).to_contain_text("tokens")
+    page.locator("#chat-strength input[type=number]").fill("0.5")
+    page.locator("#chat-strength input[type=number]").press("Tab")
     page.locator("#chat-retry").click()
+    expect(page.locator("#chat-tuned-caption")).to_have_text("7 tokens. Adapter strength 0.5.")
     expect(page.locator("#chat-stop")).to_be_disabled()
     expect(page.locator("#chat-base .message-row")).to_have_count(2)
-    assert talking.client.streamed[0] == talking.client.streamed[1]
+    first, again = talking.client.streamed
+    assert [turn.conversation for turn in first] == [turn.conversation for turn in again]
+    assert [(a.strength, b.strength) for a, b in zip(first, again, strict=True)] == [(1.0, 1.0), (1.0, 0.5)]
     page.locator("#chat-clear").click()
     expect(page.locator("#chat-base .message-row")).to_have_count(0)
     say(page, "Again")

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from core.client import EnginePhase, EngineState, Response
+from core.client import EnginePhase, EngineState, Response, Turn
 from core.errors import EngineDied, RequestError
 from core.messages import Message, Role
 from core.settings import Decoding
@@ -46,10 +46,10 @@ def browser(name: str = "one") -> Any:
 
 def say(
     tab: ChatTab, text: str, talks: Talks, adapter: str | None = None, shown: str = Shown.BOTH, system: str = "",
-    session: str = "one",
+    session: str = "one", **how: float,
 ) -> Talks:  # fmt: skip
     """What the session's state is after the whole response."""
-    *_, last = tab.say(text, talks, shown, adapter, system, browser(session), temperature=0.5)
+    *_, last = tab.say(text, talks, shown, adapter, system, browser(session), temperature=0.5, **how)
     return last[tab.talks]
 
 
@@ -124,6 +124,44 @@ class TestTalking:
             assert {word for word in heard if word[0] == "s" and word[1:].isdigit()} == {f"s{number}"}
             assert len(talks.of("base")) == 6
         assert len(told) == 20
+
+
+class TestStrength:
+    def test_the_adapter_answers_at_the_strength_that_is_set_and_the_caption_says_so(
+        self, tab: ChatTab, client: FakeTalker, adapter: str
+    ) -> None:
+        talks = say(tab, "Hello", Talks(), adapter, strength=0.5)
+        assert [(turn.contender, turn.strength) for turn in client.streamed[0]] == [("base", 1.0), (adapter, 0.5)]
+        assert talks.endings == {"base": "3 tokens.", adapter: "7 tokens. Adapter strength 0.5."}
+
+    def test_another_strength_goes_on_in_the_same_conversation(
+        self, tab: ChatTab, client: FakeTalker, adapter: str
+    ) -> None:
+        talks = say(tab, "Hello", Talks(), adapter, strength=0)
+        talks = say(tab, "And rain?", talks, adapter, strength=1)
+        tuned = client.streamed[1][1]
+        assert (tuned.strength, len(tuned.conversation), talks.endings[adapter]) == (1.0, 3, "8 tokens.")
+        *_, last = tab.say_again(talks, Shown.BOTH, adapter, "", browser(), strength=1.25)
+        assert client.streamed[2][1].conversation == tuned.conversation
+        assert last[tab.tuned_caption] == "8 tokens. Adapter strength 1.25."
+
+    def test_a_stopped_response_says_its_strength_too(self) -> None:
+        caption = views.caption(Column("x", is_stopped=True), Turn("mine", (), 1.5))
+        assert caption == "Stopped. It keeps what was said so far. Adapter strength 1.5."
+
+    @pytest.mark.filterwarnings("ignore:<strong>")
+    @pytest.mark.parametrize("bad", [float("nan"), 2.0, -0.05, None, "much"])
+    def test_a_strength_that_is_none_asks_nothing(
+        self, tab: ChatTab, client: FakeTalker, adapter: str, bad: Any
+    ) -> None:
+        assert list(tab.say("Hi", Talks(), Shown.BOTH, adapter, "", browser(), strength=bad)) == [gr.skip()]
+        assert client.streamed == []
+
+    def test_the_slider_is_the_setting_s(self, tab: ChatTab) -> None:
+        slider = tab.strength
+        assert (slider.label, slider.minimum, slider.maximum, slider.step, slider.value) == (
+            "Adapter strength", 0.0, 1.5, 0.05, 1.0,
+        )  # fmt: skip
 
 
 class TestStopping:
@@ -243,18 +281,20 @@ class TestTexts:
             assert (pane.render_markdown, pane.sanitize_html, pane.latex_delimiters) == (False, True, [])
 
     def test_an_unanswered_message_is_continued_rather_than_followed_by_another(self) -> None:
-        talks = Talks().said(["base"], "One").answered({"base": Column()}).said(["base"], "Two")
+        talks = Talks().said(["base"], "One")
+        talks = talks.answered(talks.turns(["base"], "", 1.0), [Column()]).said(["base"], "Two")
         assert texts(talks, "base") == ["One\n\nTwo"]
 
     def test_a_response_that_was_cut_is_marked(self) -> None:
-        assert views.caption(Column("x", Response("x", 512, is_cut=True))) == (
+        turn = Turn("base", ())
+        assert views.caption(Column("x", Response("x", 512, is_cut=True)), turn) == (
             "512 tokens, cut at the longest response allowed."
         )
 
 
 def test_a_new_stream_of_a_session_ends_its_old_one(client: FakeTalker) -> None:
     streams = Streams(client, iter(range(10_000)).__next__)
-    turns = Talks().said(["base"], "One two three").turns(["base"], "")
+    turns = Talks().said(["base"], "One two three").turns(["base"], "", 1.0)
     old = streams.run("one", turns, Decoding())
     next(old)
     new = streams.run("one", turns, Decoding())

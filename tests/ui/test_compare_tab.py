@@ -569,9 +569,9 @@ class TestStoppingAndGoingOn:
 
 
 class TestTryAPrompt:
-    def ask(self, trying: TryPrompt, text: str, adapter: str | None, verb: str = "ask_both") -> list[Any]:
+    def ask(self, trying: TryPrompt, text: str, adapter: str | None, verb: str = "ask_both", **how: float) -> list[Any]:
         handler = getattr(trying, verb)
-        return list(handler(text, adapter, SimpleNamespace(session_hash="one"), max_new_tokens=32))
+        return list(handler(text, adapter, SimpleNamespace(session_hash="one"), max_new_tokens=32, **how))
 
     def test_both_are_asked_the_same_at_once_and_stream(
         self, tab: CompareTab, client: FakeTalker, adapter: str
@@ -586,6 +586,23 @@ class TestTryAPrompt:
             f"{adapter} hears Why? Next step: try it.",
         )
         assert client.decodings[0].max_new_tokens == 32
+
+    @pytest.mark.parametrize("verb", ["ask_both", "ask_next"])
+    def test_the_adapter_answers_at_the_strength_that_is_set(
+        self, tab: CompareTab, client: FakeTalker, adapter: str, verb: str
+    ) -> None:
+        *_, last = self.ask(tab.trying, "Why?", adapter, verb, strength=0.5)
+        assert [turn.strength for turn in client.streamed[0]] == [1.0, 0.5]
+        assert last[tab.trying.tuned_caption].endswith(" tokens. Adapter strength 0.5.")
+        assert last[tab.trying.base_caption].endswith(" tokens.")
+
+    @pytest.mark.filterwarnings("ignore:<strong>")
+    @pytest.mark.parametrize("bad", [float("nan"), 2.0, None])
+    def test_a_strength_that_is_none_asks_nothing(
+        self, tab: CompareTab, client: FakeTalker, adapter: str, bad: Any
+    ) -> None:
+        assert self.ask(tab.trying, "Why?", adapter, strength=bad) == [gr.skip()]
+        assert client.streamed == []
 
     def test_the_next_prompt_follows_the_one_that_is_there_and_the_first_the_last(
         self, tab: CompareTab, client: FakeTalker, adapter: str
