@@ -6,7 +6,7 @@ after every change. Only the engine's main thread may call anything here.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,8 +102,10 @@ class ResidentModel:
         return self._attached[contender].internal
 
     @contextlib.contextmanager
-    def speaking(self, contenders: Sequence[str]) -> Iterator[None]:
+    def speaking(self, contenders: Sequence[str]) -> Iterator[Callable[[Sequence[int]], None]]:
         """Inside, row i of every batch is answered by `contenders[i]`; a single contender speaks for all rows.
+
+        Calling what it gives with some of those rows leaves them alone in the batch, in that order.
 
         Each LoRA layer's output is scaled by row: 0 for the base, the adapter's own scale for its rows. What was
         active before, a policy in training included, is active again afterwards, with gradients untouched.
@@ -112,14 +114,20 @@ class ResidentModel:
         active = sorted({n for n in names if n})
         before = [(layer, layer._active_adapter, dict(layer.scaling)) for layer in self._layers]
         is_training = self.model.training
+
+        def keep(rows: Sequence[int]) -> None:
+            if len(set(names)) > 1:
+                for layer, _, scaling in before:
+                    layer.scaling.update(scaling)
+                    _scale_rows(layer, [names[row] for row in rows], active)
+
         try:
             if is_training:
                 self.model.eval()
             for layer in self._layers:
                 layer._active_adapter = active
-                if len(set(names)) > 1:
-                    _scale_rows(layer, names, active)
-            yield
+            keep(range(len(names)))
+            yield keep
         finally:
             for layer, was_active, scaling in before:
                 layer._active_adapter = was_active
