@@ -54,7 +54,7 @@ bench: dev-setup
 	@$(VENV_PYTHON) -m tests.bench.coach_table
 	@$(VENV_PYTHON) -m tests.bench.predictions
 	@$(VENV_PYTHON) -m tests.bench.training
-	@$(VENV_PYTHON) -m tests.bench.answer_together $(BENCH_ARGS)
+	@$(VENV_PYTHON) -m tests.bench.answering $(BENCH_ARGS)
 
 mac-check: setup
 	@$(VENV_PYTHON) tests/mac_check.py

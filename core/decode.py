@@ -27,9 +27,12 @@ ROUNDING = 1e-5
 class GrowingLayer(DynamicLayer):
     """Keys and values of a layer, with room for what is to come: the stock layer copies all of them at every token."""
 
-    def __init__(self, room: int) -> None:
+    keys: Any
+    values: Any
+
+    def __init__(self, capacity: int) -> None:
         super().__init__()
-        self.room = room
+        self.capacity = capacity
         self._stored: list[torch.Tensor] = []
 
     def update(
@@ -40,7 +43,7 @@ class GrowingLayer(DynamicLayer):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         if not self._stored or end > self._stored[0].shape[-2]:
-            self._stored = [_roomy(x, start, end + self.room) for x in (key_states, value_states)]
+            self._stored = [_roomy(x, max(end, self.capacity)) for x in (key_states, value_states)]
             if start:
                 self._write(0, start, self.keys, self.values)
         self._write(start, end, key_states, value_states)
@@ -57,14 +60,14 @@ class GrowingLayer(DynamicLayer):
         self.keys, self.values = (stored[..., :end, :] for stored in self._stored)
 
 
-def _roomy(like: torch.Tensor, start: int, length: int) -> torch.Tensor:
+def _roomy(like: torch.Tensor, length: int) -> torch.Tensor:
     return like.new_empty((*like.shape[:-2], length, like.shape[-1]))
 
 
-def new_cache(model: Any, room: int) -> DynamicCache:
-    """An empty cache with room for so many tokens after the first; only layers of full attention grow in place."""
+def new_cache(model: Any, capacity: int) -> DynamicCache:
+    """An empty cache with room for so many tokens a row; only layers of full attention grow in place."""
     cache = DynamicCache(config=model.config)
-    cache.layers = [GrowingLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    cache.layers = [GrowingLayer(capacity) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
 
 

@@ -1,7 +1,7 @@
 """Responses: many at once, base and adapters in one batch, whole or as they come.
 
 Rows of one batch may have different contenders (`loader.ResidentModel.speaking`). Drawing uses a random
-state of its own, and nothing here remembers a conversation.
+state of its own. A stream reads on where the conversation's last response ended (`core.chat_cache`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from core.base_files import said_by
+from core.chat_cache import Read, fill, taken
 from core.client import Chunk, Response, Turn
-from core.decode import Batch, Chooser, new_cache
+from core.decode import Batch, Chooser, is_plain, new_cache
 from core.device import is_out_of_memory, own_randomness
 from core.errors import OutOfMemory, PlaygroundError, RequestError
-from core.loader import BASE, ResidentModel
+from core.loader import BASE, POLICY, ResidentModel
 from core.messages import Conversation, Role
 from core.settings import Decoding
 
@@ -36,6 +37,7 @@ class _Row:
     ids: list[int]
     room: int
     note: str = ""
+    read: Read | None = None
     out: list[int] = field(default_factory=list)
     has_ended: bool = False
 
@@ -71,9 +73,12 @@ def stream(
 ) -> None:
     """Chunks of every turn's response as they come, side by side; the last chunk of a row holds its response."""
     rows = [_row(resident, index, turn, decoding) for index, turn in enumerate(turns)]
+    does_remember = is_plain(new_cache(resident.model, 0))
     for batch in _batches(rows, decoding):
         emitter = _Emitter(resident, batch, emit)
-        _generate(resident, batch, decoding, should_stop, emitter)
+        if does_remember:
+            _recall(resident, batch)
+        _generate(resident, batch, decoding, should_stop, emitter, _remember if does_remember else _forget)
         for row in batch:
             response = _response(resident, row)
             emit(Chunk(row.index, emitter.rest(row, response.text), response))
@@ -183,12 +188,33 @@ def _end_ids(resident: ResidentModel) -> set[int]:
     return {int(i) for i in (*known, resident.tokenizer.eos_token_id) if i is not None}
 
 
+def _recall(resident: ResidentModel, rows: Sequence[_Row]) -> None:
+    """Give every row what its contender has read of it already; a policy in training never does."""
+    for row in rows:
+        if row.contender != POLICY:
+            row.read = resident.chat_cache.find((row.contender, resident.mark(row.contender)), row.ids)
+
+
+def _remember(resident: ResidentModel, row: _Row, batch: Batch, place: int) -> None:
+    """Keep what has gone through the model: all of a response but its last token."""
+    if row.contender != POLICY:
+        ids = [*row.ids, *row.out[:-1]]
+        layers = taken(batch.cache, place, batch.mask[place], len(ids))
+        speaker = row.contender, resident.mark(row.contender)
+        resident.chat_cache.add(Read(speaker, len(row.ids), ids, layers))
+
+
+def _forget(resident: ResidentModel, row: _Row, batch: Batch, place: int) -> None:
+    """Comparisons and counts ask nothing twice."""
+
+
 def _generate(
     resident: ResidentModel,
     rows: list[_Row],
     decoding: Decoding,
     should_stop: Callable[[], bool],
     collector: _Collector,
+    on_end: Callable[[ResidentModel, _Row, Batch, int], None] = _forget,
 ) -> None:
     """Fill every row's `out`; OutOfMemory or PlaygroundError as a sentence, the model's state restored."""
     ends = _end_ids(resident)
@@ -205,17 +231,21 @@ def _generate(
                 logits = batch.logits()
                 _check_finite(logits, [row.contender for row in live])
                 tokens = choose(logits, batch.live)
-                for row, token in zip(live, tokens.tolist(), strict=True):
-                    if not row.has_ended:
-                        row.out.append(token)
-                        row.has_ended = token in ends or len(row.out) == row.room
+                going = [place for place, row in enumerate(live) if not row.has_ended]
+                said = tokens.tolist()
+                for place in going:
+                    _append(live[place], said[place], ends)
                 is_stopped = should_stop()
                 collector.hear()
-                if all(row.has_ended for row in live):
+                for place in going:
+                    if is_stopped or live[place].has_ended:
+                        on_end(resident, live[place], batch, place)
+                if is_stopped or all(row.has_ended for row in live):
                     break
                 batch.feed(tokens, [row.has_ended for row in live])
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
+            resident.chat_cache.clear()
             raise OutOfMemory(
                 "There is not enough memory for this response. Shorten the longest response, or ask for fewer at once."
             ) from error
@@ -224,14 +254,28 @@ def _generate(
         _note_stop(rows, ends)
 
 
+def _append(row: _Row, token: int, ends: set[int]) -> None:
+    row.out.append(token)
+    row.has_ended = token in ends or len(row.out) == row.room
+
+
 def _begun(resident: ResidentModel, rows: Sequence[_Row], keep: Callable[[list[int]], None]) -> Batch:
-    width = max(len(row.ids) for row in rows)
-    pad = int(resident.tokenizer.pad_token_id)
-    ids = [[pad] * (width - len(row.ids)) + row.ids for row in rows]
-    mask = [[0] * (width - len(row.ids)) + [1] * len(row.ids) for row in rows]
-    kind = resident.device.kind
-    cache = new_cache(resident.model, rows[0].room)
+    """All rows before their first token: what they have read, then what is new, each filled up on the left."""
+    new = [row.ids[len(row.read.ids) if row.read else 0 :] for row in rows]
+    width, before = max(map(len, new)), max(len(row.read.ids) if row.read else 0 for row in rows)
+    cache = new_cache(resident.model, before + width + rows[0].room)
+    fill(cache, [row.read for row in rows])
+    pad, kind = int(resident.tokenizer.pad_token_id), resident.device.kind
+    ids = [[pad] * (width - len(tokens)) + tokens for tokens in new]
+    mask = [
+        _padded(len(row.ids) - len(tokens), before) + _padded(len(tokens), width)
+        for row, tokens in zip(rows, new, strict=True)
+    ]
     return Batch(resident.model, cache, torch.tensor(ids, device=kind), torch.tensor(mask, device=kind), keep)
+
+
+def _padded(length: int, width: int) -> list[int]:
+    return [0] * (width - length) + [1] * length
 
 
 def _note_stop(rows: Sequence[_Row], ends: set[int]) -> None:

@@ -17,6 +17,7 @@ from peft.tuners.lora import LoraLayer
 
 from core import adapters, base_files, fingerprint
 from core.adapters import Adapter
+from core.chat_cache import ChatCache
 from core.chat_template import ChatTemplate
 from core.device import Device, own_randomness, release
 from core.errors import AdapterError, InertAdapter, ModelError, PlaygroundError
@@ -48,6 +49,7 @@ class ResidentModel:
         self.model, self.tokenizer = base_files.load(folder, device)
         self.template = ChatTemplate(self.tokenizer)
         self._check_vocabulary()
+        self.chat_cache = ChatCache()
         self.peft: PeftModel | None = None
         self._attached: dict[str, _Attached] = {}
         self._num_attached = 0
@@ -100,6 +102,10 @@ class ResidentModel:
         if contender not in self._attached:
             raise AdapterError(f"The adapter '{contender}' is not loaded. Choose it again.")
         return self._attached[contender].internal
+
+    def mark(self, contender: str) -> str:
+        """What tells one version of an attached contender from the next; nothing for the base."""
+        return self._attached[contender].mark if contender in self._attached else ""
 
     @contextlib.contextmanager
     def speaking(self, contenders: Sequence[str]) -> Iterator[Callable[[Sequence[int]], None]]:
