@@ -56,7 +56,7 @@ bench: dev-setup
 	@$(VENV_PYTHON) -m tests.bench.starting
 	@$(VENV_PYTHON) -m tests.bench.training
 	@$(VENV_PYTHON) -m tests.bench.swapping
-	@$(VENV_PYTHON) -m tests.bench.answer_together $(BENCH_ARGS)
+	@$(VENV_PYTHON) -m tests.bench.answering $(BENCH_ARGS)
 
 mac-check: setup
 	@$(VENV_PYTHON) tests/mac_check.py

@@ -1,28 +1,21 @@
 """Responses: many at once, base and adapters in one batch, whole or as they come.
 
 Rows of one batch may have different contenders and strengths (`loader.ResidentModel.speaking`). Drawing uses a random
-state of its own, and nothing here remembers a conversation.
+state of its own. A stream reads on where the conversation's last response ended (`core.chat_cache`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
-from transformers import GenerationConfig
-from transformers.generation import (
-    BaseStreamer,
-    LogitsProcessor,
-    LogitsProcessorList,
-    StoppingCriteria,
-    StoppingCriteriaList,
-)
 
 from core.base_files import said_by
+from core.chat_cache import Read, Speaker, fill, taken
 from core.client import Chunk, Response, Turn
+from core.decode import Batch, Chooser, is_plain, new_cache
 from core.device import is_out_of_memory, own_randomness
 from core.errors import OutOfMemory, PlaygroundError, RequestError
-from core.loader import BASE, ResidentModel
+from core.loader import BASE, POLICY, ResidentModel
 from core.messages import Conversation, Role
 from core.settings import Decoding
 
@@ -45,7 +38,9 @@ class _Row:
     ids: list[int]
     room: int
     note: str = ""
+    read: Read | None = None
     out: list[int] = field(default_factory=list)
+    has_ended: bool = False
 
 
 def answer(
@@ -79,9 +74,12 @@ def stream(
 ) -> None:
     """Chunks of every turn's response as they come, side by side; the last chunk of a row holds its response."""
     rows = [_row(resident, index, turn, decoding) for index, turn in enumerate(turns)]
+    does_remember = is_plain(new_cache(resident.model, 0))
     for batch in _batches(rows, decoding):
         emitter = _Emitter(resident, batch, emit)
-        _generate(resident, batch, decoding, should_stop, emitter)
+        if does_remember:
+            _recall(resident, batch)
+        _generate(resident, batch, decoding, should_stop, emitter, _remember if does_remember else _forget)
         for row in batch:
             response = _response(resident, row)
             emit(Chunk(row.index, emitter.rest(row, response.text), response))
@@ -127,28 +125,20 @@ def _batches(rows: Sequence[_Row], decoding: Decoding) -> Iterator[list[_Row]]:
         yield batch
 
 
-class _Collector(BaseStreamer):
-    """Counts the tokens of a batch, one a row a call; the first call brings the prompts."""
+class _Collector:
+    """Hears every token of a batch, and counts them by the longest row."""
 
     def __init__(
         self, on_progress: Callable[[int, int], None] = lambda done, total: None, before: int = 0, total: int = 0
     ) -> None:
         self.on_progress = on_progress
-        self.before = before
+        self.count = before
         self.total = total
-        self.count = -1
 
-    def put(self, value: torch.Tensor) -> None:
+    def hear(self) -> None:
+        """Every row that goes on has one token more."""
         self.count += 1
-        if self.count:
-            self.take(value.tolist())
-            self.on_progress(self.before + self.count, self.total)
-
-    def take(self, tokens: list[int]) -> None:
-        """Whole responses need nothing while they are made."""
-
-    def end(self) -> None:
-        """Nothing is held back."""
+        self.on_progress(self.count, self.total)
 
 
 class _Emitter(_Collector):
@@ -160,56 +150,37 @@ class _Emitter(_Collector):
         self.rows = rows
         self.emit = emit
         self.ends = _end_ids(resident)
-        self.ids: list[list[int]] = [[] for _ in rows]
+        self.num_heard = [0] * len(rows)
         self.sent = [""] * len(rows)
-        self.done = [False] * len(rows)
 
-    def take(self, tokens: list[int]) -> None:
-        for i, token in enumerate(tokens):
-            self.done[i] = self.done[i] or token in self.ends
-            if not self.done[i]:
-                self._push(i, token)
+    def hear(self) -> None:
+        for i, row in enumerate(self.rows):
+            if len(row.out) > self.num_heard[i] and row.out[-1] not in self.ends:
+                self._push(i, row)
+            self.num_heard[i] = len(row.out)
 
     def rest(self, row: _Row, text: str) -> str:
         """What of a row's whole text has not been sent."""
         sent = self.sent[self.rows.index(row)]
         return text[len(sent) :] if text.startswith(sent) else ""
 
-    def _push(self, i: int, token: int) -> None:
-        self.ids[i].append(token)
+    def _push(self, i: int, row: _Row) -> None:
         # Spaces at the end wait for what follows: a response has none.
-        text = self.template.decode(self.ids[i]).strip()
+        text = self.template.decode(row.out).strip()
         if not text.endswith("\ufffd") and text.startswith(self.sent[i]) and text != self.sent[i]:
-            self.emit(Chunk(self.rows[i].index, text[len(self.sent[i]) :]))
+            self.emit(Chunk(row.index, text[len(self.sent[i]) :]))
             self.sent[i] = text
 
 
-class _Stop(StoppingCriteria):
-    """The user's wish, asked for after every token."""
-
-    def __init__(self, should_stop: Callable[[], bool]) -> None:
-        self.should_stop = should_stop
-        self.is_stopped = False
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        self.is_stopped = self.is_stopped or self.should_stop()
-        return torch.full((len(input_ids),), self.is_stopped, device=input_ids.device)
-
-
-class _Finite(LogitsProcessor):
+def _check_finite(logits: torch.Tensor, contenders: Sequence[str]) -> None:
     """Raises before a token is drawn from numbers that are none: greedy decoding would go on with nonsense."""
-
-    def __init__(self, rows: Sequence[_Row]) -> None:
-        self.rows = rows
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        broken = (scores.isnan() | scores.isposinf()).any(dim=-1).tolist()
-        if any(broken):
-            named = {row.contender for row, is_broken in zip(self.rows, broken, strict=True) if is_broken}
-            # Nought times infinity is no number: in one batch a broken adapter spoils the base's rows too.
-            culprit = min(named - {BASE}, default=BASE)
-            raise PlaygroundError(NOT_FINITE.format(f"'{culprit}'"))
-        return scores
+    # The largest of numbers among which one is none is none.
+    fine = (logits.amax(dim=-1) < torch.inf).tolist()
+    if not all(fine):
+        named = {contender for contender, is_fine in zip(contenders, fine, strict=True) if not is_fine}
+        # Nought times infinity is no number: in one batch a broken adapter spoils the base's rows too.
+        culprit = min(named - {BASE}, default=BASE)
+        raise PlaygroundError(NOT_FINITE.format(f"'{culprit}'"))
 
 
 def _end_ids(resident: ResidentModel) -> set[int]:
@@ -218,57 +189,103 @@ def _end_ids(resident: ResidentModel) -> set[int]:
     return {int(i) for i in (*known, resident.tokenizer.eos_token_id) if i is not None}
 
 
+def _recall(resident: ResidentModel, rows: Sequence[_Row]) -> None:
+    """Give every row what its contender has read of it already; a policy in training never does."""
+    for row in rows:
+        if row.contender != POLICY:
+            row.read = resident.chat_cache.find(_speaker(resident, row), row.ids)
+
+
+def _remember(resident: ResidentModel, row: _Row, batch: Batch, place: int) -> None:
+    """Keep what has gone through the model: all of a response but its last token."""
+    if row.contender != POLICY:
+        ids = [*row.ids, *row.out[:-1]]
+        layers = taken(batch.cache, place, batch.mask[place], len(ids))
+        resident.chat_cache.add(Read(_speaker(resident, row), len(row.ids), ids, layers))
+
+
+def _speaker(resident: ResidentModel, row: _Row) -> Speaker:
+    return row.contender, resident.mark(row.contender), row.strength
+
+
+def _forget(resident: ResidentModel, row: _Row, batch: Batch, place: int) -> None:
+    """Comparisons and counts ask nothing twice."""
+
+
 def _generate(
     resident: ResidentModel,
     rows: list[_Row],
     decoding: Decoding,
     should_stop: Callable[[], bool],
-    streamer: _Collector,
+    collector: _Collector,
+    on_end: Callable[[ResidentModel, _Row, Batch, int], None] = _forget,
 ) -> None:
     """Fill every row's `out`; OutOfMemory or PlaygroundError as a sentence, the model's state restored."""
-    width = max(len(row.ids) for row in rows)
-    pad = int(resident.tokenizer.pad_token_id)
-    kind = resident.device.kind
-    ids = torch.tensor([[pad] * (width - len(row.ids)) + row.ids for row in rows], device=kind)
-    mask = torch.tensor([[0] * (width - len(row.ids)) + [1] * len(row.ids) for row in rows], device=kind)
-    if should_stop():
-        _note_stop(rows, set())
-        return
-    stop = _Stop(should_stop)
     ends = _end_ids(resident)
-    contenders, strengths = [row.contender for row in rows], [row.strength for row in rows]
+    is_stopped = should_stop()
     try:
-        with resident.speaking(contenders, strengths), own_randomness(kind, decoding.seed):
-            out = resident.model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                generation_config=_config(decoding, rows[0].room, ends, pad),
-                streamer=streamer,
-                logits_processor=LogitsProcessorList([_Finite(rows)]),
-                stopping_criteria=StoppingCriteriaList([stop]),
-            )
+        with (
+            resident.speaking([row.contender for row in rows], [row.strength for row in rows]) as keep,
+            own_randomness(resident.device.kind, decoding.seed),
+        ):
+            batch = _begun(resident, rows, keep)
+            choose = Chooser(decoding, len(rows))
+            while not is_stopped:
+                live = [rows[i] for i in batch.live]
+                logits = batch.logits()
+                _check_finite(logits, [row.contender for row in live])
+                tokens = choose(logits, batch.live)
+                going = [place for place, row in enumerate(live) if not row.has_ended]
+                said = tokens.tolist()
+                for place in going:
+                    _append(live[place], said[place], ends)
+                is_stopped = should_stop()
+                collector.hear()
+                for place in going:
+                    if is_stopped or live[place].has_ended:
+                        on_end(resident, live[place], batch, place)
+                if is_stopped or all(row.has_ended for row in live):
+                    break
+                batch.feed(tokens, [row.has_ended for row in live])
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
+            resident.chat_cache.clear()
             raise OutOfMemory(
                 "There is not enough memory for this response. Shorten the longest response, or ask for fewer at once."
             ) from error
         raise PlaygroundError(f"The model could not answer: {said_by(error)}") from error
-    for row, tokens in zip(rows, out[:, width:].tolist(), strict=True):
-        row.out = tokens
-    if stop.is_stopped:
+    if is_stopped:
         _note_stop(rows, ends)
+
+
+def _append(row: _Row, token: int, ends: set[int]) -> None:
+    row.out.append(token)
+    row.has_ended = token in ends or len(row.out) == row.room
+
+
+def _begun(resident: ResidentModel, rows: Sequence[_Row], keep: Callable[[list[int]], None]) -> Batch:
+    """All rows before their first token: what they have read, then what is new, each filled up on the left."""
+    new = [row.ids[len(row.read.ids) if row.read else 0 :] for row in rows]
+    width, before = max(map(len, new)), max(len(row.read.ids) if row.read else 0 for row in rows)
+    cache = new_cache(resident.model, before + width + rows[0].room)
+    fill(cache, [row.read for row in rows])
+    pad, kind = int(resident.tokenizer.pad_token_id), resident.device.kind
+    ids = [[pad] * (width - len(tokens)) + tokens for tokens in new]
+    mask = [
+        _padded(len(row.ids) - len(tokens), before) + _padded(len(tokens), width)
+        for row, tokens in zip(rows, new, strict=True)
+    ]
+    return Batch(resident.model, cache, torch.tensor(ids, device=kind), torch.tensor(mask, device=kind), keep)
+
+
+def _padded(length: int, width: int) -> list[int]:
+    return [0] * (width - length) + [1] * length
 
 
 def _note_stop(rows: Sequence[_Row], ends: set[int]) -> None:
     for row in rows:
         if not ends.intersection(row.out):
             row.note = f"{row.note} {STOPPED}".strip()
-
-
-def _config(decoding: Decoding, room: int, ends: set[int], pad: int) -> GenerationConfig:
-    drawn = {"do_sample": True, "temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
-    how: dict[str, Any] = drawn if decoding.temperature > 0 else {"do_sample": False}
-    return GenerationConfig(max_new_tokens=room, eos_token_id=sorted(ends), pad_token_id=pad, use_cache=True, **how)
 
 
 def _response(resident: ResidentModel, row: _Row) -> Response:

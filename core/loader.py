@@ -6,7 +6,7 @@ after every change. Only the engine's main thread may call anything here.
 """
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from peft.tuners.lora import LoraLayer
 
 from core import adapters, base_files, fingerprint, voices
 from core.adapters import Adapter
+from core.chat_cache import ChatCache
 from core.chat_template import ChatTemplate
 from core.device import Device, own_randomness, release
 from core.errors import AdapterError, InertAdapter, ModelError, PlaygroundError
@@ -49,6 +50,7 @@ class ResidentModel:
         self.model, self.tokenizer = base_files.load(folder, device)
         self.template = ChatTemplate(self.tokenizer)
         self._check_vocabulary()
+        self.chat_cache = ChatCache()
         self.peft: PeftModel | None = None
         self._attached: dict[str, _Attached] = {}
         self._num_attached = 0
@@ -102,10 +104,17 @@ class ResidentModel:
             raise AdapterError(f"The adapter '{contender}' is not loaded. Choose it again.")
         return self._attached[contender].internal
 
-    def speaking(self, contenders: Sequence[str], strengths: Sequence[float] = ()) -> AbstractContextManager[None]:
+    def mark(self, contender: str) -> str:
+        """What tells one version of an attached contender from the next; nothing for the base."""
+        return self._attached[contender].mark if contender in self._attached else ""
+
+    def speaking(
+        self, contenders: Sequence[str], strengths: Sequence[float] = ()
+    ) -> AbstractContextManager[Callable[[Sequence[int]], None]]:
         """Inside, row i of every batch is answered by `contenders[i]` at `strengths[i]`, at 1 where none are given.
 
-        A single contender speaks for all rows. Each LoRA layer's output is scaled by row: the adapter's own scale times
+        A single contender speaks for all rows. Calling what it gives with some of the rows leaves them alone in the
+        batch, in that order. Each LoRA layer's output is scaled by row: the adapter's own scale times
         the strength for its rows, 0 for all others. What was active before, a policy in training included, is active
         again afterwards, with gradients untouched. AdapterError where a contender is not attached.
         """

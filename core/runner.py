@@ -64,6 +64,7 @@ def execute(resident: ResidentModel, name: str, control: Control, is_resumed: bo
         with MemoryWatch(resident.device.kind) as memory, awake.awake(), contextlib.ExitStack() as stack:
             stack.callback(release, resident.device.kind)
             stack.callback(resident.close_policy)
+            stack.enter_context(resident.chat_cache.closed())
             reporter.peak = lambda: memory.peak
             result = _run(resident, reporter, is_resumed)
         peak = max(reporter.run.peak_memory_bytes, memory.peak)

@@ -4,7 +4,7 @@ Knows PEFT's own names alone, and nothing of adapters as the user knows them.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,16 +24,24 @@ class _AtRest:
 
 
 @contextlib.contextmanager
-def speaking(model: torch.nn.Module, layers: Sequence[LoraLayer], voices: Sequence[Voice]) -> Iterator[None]:
+def speaking(
+    model: torch.nn.Module, layers: Sequence[LoraLayer], voices: Sequence[Voice]
+) -> Iterator[Callable[[Sequence[int]], None]]:
     """Inside, row i of every batch is answered by `voices[i]`, and all rows by a single one.
 
-    Everything is as before afterwards, whatever happens: what was active, its scales, and what was in training mode.
+    Calling what it gives with some of those rows leaves them alone in the batch, in that order. Everything is
+    as before afterwards, whatever happens: what was active, its scales, and what was in training mode.
     """
     before = [_AtRest(layer, layer._active_adapter, dict(layer.scaling)) for layer in layers]
+
+    def keep(rows: Sequence[int]) -> None:
+        if len(voices) > 1:
+            _give(before, [voices[row] for row in rows])
+
     try:
         with _evaluating(model):
             _give(before, voices)
-            yield
+            yield keep
     finally:
         for rest in before:
             rest.layer._active_adapter = rest.active

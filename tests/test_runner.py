@@ -55,6 +55,7 @@ class Visitor:
         self.contender = contender
         self.stop_at = stop_at
         self.visits = 0
+        self.num_kept = 0
         self.control = run_progress.Control(serve=self.visit)
 
     def visit(self) -> None:
@@ -62,6 +63,8 @@ class Visitor:
         if self.visits % 7 == 0:
             turns = [Turn(c, ask("Where is the tea?")) for c in (BASE, self.contender)]
             generate.answer(self.resident, turns, Decoding(max_new_tokens=4, temperature=1.0))
+            generate.stream(self.resident, turns, Decoding(max_new_tokens=2), lambda chunk: None)
+            self.num_kept += len(self.resident.chat_cache)
         if self.stop_at and len(runs.read_metrics(runs.list_runs()[0].name)) >= self.stop_at:
             self.control.is_stopping = True
 
@@ -105,9 +108,13 @@ def test_a_base_whose_pairs_cannot_share_a_row_is_trained_on_two_and_the_log_say
 def test_chatting_during_a_run_changes_nothing_that_is_trained(resident, pairs_file):
     quiet = run(resident, request(pairs_file))
     visitor = Visitor(resident, quiet.name)
+    generate.stream(resident, [Turn(BASE, ask("Hello"))], Decoding(max_new_tokens=2), lambda chunk: None)
+    assert len(resident.chat_cache) == 1
     busy = run(resident, request(pairs_file), visitor.control)
     assert visitor.visits > 10
     assert same(weights(quiet.name), weights(busy.name))
+    # What a conversation has read takes memory that is the run's.
+    assert visitor.num_kept == len(resident.chat_cache) == 0
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo"])

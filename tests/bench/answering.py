@@ -1,0 +1,180 @@
+"""Responses against what they could be: memory's own speed, transformers' loop, and the same asked for one by one.
+
+Both sides of every ratio in one run, on the resident starter model. Tuned is an adapter of random small weights unless
+one is named, so that its responses differ from base's. `python -m tests.bench.answering`, `--quick` for half a minute.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import GenerationConfig
+
+from core import device, paths
+from core.client import Response, Turn
+from core.device import own_randomness
+from core.generate import answer, stream
+from core.judge import BASE
+from core.loader import ResidentModel
+from core.messages import Conversation, Message, Role, ask
+from core.prompt_sets import load_set
+from core.settings import COMPARISON_BATCH_ITEMS, Decoding
+from tests.make_adapter import make_adapter
+
+# Small enough to keep the responses in English.
+SCALE = 0.002
+HISTORY = 1_000
+QUESTION = "Describe a river in winter, from its spring to the sea, in many words."
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One side by the other, and what it should come to; seconds or tokens of both in `sides`."""
+
+    name: str
+    value: float
+    bar: float
+    sides: str
+
+
+def measure(resident: ResidentModel, adapter: str, num_tokens: int, times: int, num_prompts: int) -> list[Ratio]:
+    """The best of `times` on either side, of responses of at most `num_tokens`."""
+    found = [*_one_stream(resident, num_tokens, times)]
+    if not adapter:
+        adapter = "random"
+        make_adapter(resident, adapter, scale=SCALE)
+    resident.attach(adapter)
+    found.append(_two_together(resident, adapter, num_tokens, times))
+    found.append(_second_turn(resident, adapter, times))
+    return found + ([_many_together(resident, adapter, num_prompts)] if num_prompts else [])
+
+
+def _one_stream(resident: ResidentModel, num_tokens: int, times: int) -> list[Ratio]:
+    turns = [Turn(BASE, ask(QUESTION))]
+    greedy, drawn = Decoding(num_tokens, 0.0), Decoding(num_tokens, seed=1)
+    read_s, token_s, ours_s, stock_s = [], [], [], []
+    for _ in range(times):
+        read_s.append(_reading_s(resident.num_parameters))
+        token_s.append(_token_s(resident, turns, greedy))
+        ours_s.append(_seconds(lambda: answer(resident, turns, drawn)))
+        stock_s.append(_seconds(lambda: _stock(resident, turns[0].conversation, drawn)))
+    limit, token, ours, stock = map(min, (read_s, token_s, ours_s, stock_s))
+    return [
+        Ratio("decoding, of what memory allows", limit / token, 0.75, f"{1e3 * limit:.1f} ms, {1e3 * token:.1f} ms"),
+        Ratio("a drawn response, by generate's", stock / ours, 1.0, f"{stock:.2f} s, {ours:.2f} s"),
+    ]
+
+
+def _reading_s(num_parameters: int) -> float:
+    """Seconds that this machine's threads take to read as many float32 numbers as the model has, the faster way."""
+    weights = torch.ones(num_parameters // 1024, 1024)
+    vector = torch.ones(1024)
+    return min(min(_seconds(weights.sum), _seconds(lambda: torch.mv(weights, vector))) for _ in range(5))
+
+
+def _token_s(resident: ResidentModel, turns: Sequence[Turn], decoding: Decoding) -> float:
+    """Seconds a token after the first."""
+    heard: list[float] = []
+    answer(resident, turns, decoding, on_progress=lambda done, total: heard.append(time.perf_counter()))
+    return (heard[-2] - heard[0]) / (len(heard) - 2)
+
+
+def _stock(resident: ResidentModel, conversation: Conversation, decoding: Decoding) -> None:
+    ids = torch.tensor([resident.template.prompt_ids(conversation)])
+    config = GenerationConfig(
+        max_new_tokens=decoding.max_new_tokens, do_sample=True, temperature=decoding.temperature,
+        top_p=decoding.top_p, top_k=0, eos_token_id=resident.tokenizer.eos_token_id,
+        pad_token_id=resident.tokenizer.pad_token_id,
+    )  # fmt: skip
+    with resident.speaking([BASE]), own_randomness("cpu", decoding.seed):
+        resident.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
+
+
+def _two_together(resident: ResidentModel, adapter: str, num_tokens: int, times: int) -> Ratio:
+    turns = [Turn(who, ask(QUESTION)) for who in (BASE, adapter)]
+    greedy = Decoding(num_tokens, 0.0)
+    apart_s, together_s = [], []
+    for _ in range(times):
+        apart_s.append(sum(_seconds(lambda turn=turn: answer(resident, [turn], greedy)) for turn in turns))
+        together_s.append(_seconds(lambda: answer(resident, turns, greedy)))
+    apart, together = min(apart_s), min(together_s)
+    return Ratio("base and tuned together, by two calls", apart / together, 1.6, f"{apart:.2f} s, {together:.2f} s")
+
+
+def _second_turn(resident: ResidentModel, adapter: str, times: int) -> Ratio:
+    history: Conversation = ()
+    while len(resident.template.prompt_ids(history)) < HISTORY:
+        history = (*history, *ask(QUESTION), Message(Role.ASSISTANT, "It begins under ice, and it hums. " * 12))
+    cached_s, anew_s = [], []
+    for number in range(times + 1):
+        turns = [Turn(who, (*history, *ask(f"What of its bank number {number}?"))) for who in (BASE, adapter)]
+        cached_s.append(_first_token_s(resident, turns))
+        resident.chat_cache.clear()
+        anew_s.append(_first_token_s(resident, turns))
+    # The very first had nothing to go on from.
+    cached, anew = min(cached_s[1:]), min(anew_s)
+    return Ratio(f"first token after {HISTORY:,}, by reading anew", anew / cached, 4.0, f"{anew:.2f} s, {cached:.2f} s")
+
+
+def _first_token_s(resident: ResidentModel, turns: Sequence[Turn]) -> float:
+    return _seconds(lambda: stream(resident, turns, Decoding(1, 0.0), lambda chunk: None))
+
+
+def _many_together(resident: ResidentModel, adapter: str, num_prompts: int) -> Ratio:
+    """A comparison's responses, in its own batches and one by one, at its own settings."""
+    turns = [Turn(who, prompt.conversation) for prompt in load_set("full")[:num_prompts] for who in (BASE, adapter)]
+    size = 2 * COMPARISON_BATCH_ITEMS
+    together_s, together = _batches_s(resident, [turns[start : start + size] for start in range(0, len(turns), size)])
+    apart_s, apart = _batches_s(resident, [[turn] for turn in turns])
+    sides = f"{apart_s:.0f} s of {_tokens(apart):,} tokens, {together_s:.0f} s of {_tokens(together):,}"
+    return Ratio(f"{num_prompts} prompts together, by one by one", apart_s / together_s, 4.0, sides)
+
+
+def _batches_s(resident: ResidentModel, batches: Sequence[Sequence[Turn]]) -> tuple[float, list[Response]]:
+    started = time.perf_counter()
+    found: list[Response] = []
+    for number, batch in enumerate(batches):
+        found += answer(resident, batch, Decoding(seed=number))
+        print(f"  {number + 1} of {len(batches)}", end="\r", flush=True, file=sys.stderr)
+    return time.perf_counter() - started, found
+
+
+def _tokens(responses: Sequence[Response]) -> int:
+    return sum(response.num_tokens for response in responses)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--prompts", type=int, default=10, help="how many of the full set's 50 (10)")
+    parser.add_argument("--adapter", default="", help="a finished adapter; random small weights without")
+    parser.add_argument("--quick", action="store_true", help="shorter responses, and no set of prompts")
+    asked = parser.parse_args()
+    folder = paths.base_dir() / paths.STARTER_NAME
+    with tempfile.TemporaryDirectory() as home:
+        if not asked.adapter:
+            os.environ["PLAYGROUND_HOME"] = home
+            paths.ensure_home()
+        resident = ResidentModel(Path(folder), device.choose(0), paths.STARTER_NAME)
+        size = (24, 2, 0) if asked.quick else (96, 5, asked.prompts)
+        found = measure(resident, asked.adapter, *size)
+    for it in found:
+        print(
+            f"{it.name:42}{it.value:6.2f}  bar {it.bar:4.2f} {'pass' if it.value >= it.bar else 'FAIL'}  ({it.sides})"
+        )
+    sys.exit(not all(it.value >= it.bar for it in found))
+
+
+if __name__ == "__main__":
+    main()
