@@ -6,7 +6,7 @@
 # PYTHON=python3.12            the Python that .venv is made with (3.11 or newer)
 # PLAYGROUND_ARGS="--port 80"  handed to playground.py
 # PYTEST_ARGS="-k name"        handed to pytest
-# BENCH_ARGS="--prompts 50"    handed to the timing of responses
+# BENCH_ARGS="--data FILE"      handed to the table of speeds
 #
 # Written for GNU make 3.81, which macOS ships.
 
@@ -53,10 +53,7 @@ bench: dev-setup
 	@$(VENV_PYTHON) -m tests.bench.simulate_comparisons
 	@$(VENV_PYTHON) -m tests.bench.coach_table
 	@$(VENV_PYTHON) -m tests.bench.predictions
-	@$(VENV_PYTHON) -m tests.bench.starting
-	@$(VENV_PYTHON) -m tests.bench.training
-	@$(VENV_PYTHON) -m tests.bench.swapping
-	@$(VENV_PYTHON) -m tests.bench.answering $(BENCH_ARGS)
+	@$(VENV_PYTHON) -m tests.bench.speed $(BENCH_ARGS)
 
 mac-check: setup
 	@$(VENV_PYTHON) tests/mac_check.py

@@ -6,10 +6,8 @@ engine has begun to measure the machine for the plan. Run it with `python -m tes
 each once.
 """
 
-import argparse
 import contextlib
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -25,6 +23,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from core import paths
 from core.ui.app import HOST, free_port
+from tests.bench.table import Row, as_markdown, below, within
 from tests.e2e.conftest import environment, open_browser
 
 STARTS = 3
@@ -48,32 +47,16 @@ class Start:
     """Seconds from the command; None for what is not there."""
 
     page_s: float
-    ready_s: float | None = None  # the page shows the loaded model
-    token_s: float | None = None
     answer_s: float | None = None
 
 
-@dataclass(frozen=True)
-class Row:
-    """Medians over the starts; `bar` is what `ours` may be at most."""
-
-    what: str
-    ours: float
-    bar: float
-    bare: float | None = None
-
-    @property
-    def is_good(self) -> bool:
-        return self.ours <= self.bar
-
-
-def measure(starts: int = STARTS) -> list[Row]:
-    """Start both apps by turns, `starts` times each."""
+def measure(is_quick: bool) -> list[Row]:
+    """Start both apps by turns; the quick form once each."""
     base = paths.base_dir()
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         browser = open_browser(playwright)
         pairs = []
-        for number in range(starts):
+        for number in range(1 if is_quick else STARTS):
             home = Path(folder) / str(number)
             (home / "models").mkdir(parents=True)
             (home / "models" / "base").symlink_to(base)
@@ -85,10 +68,11 @@ def measure(starts: int = STARTS) -> list[Row]:
 def rows(pairs: Sequence[tuple[Start, Start]]) -> list[Row]:
     ours = [start for start, _ in pairs]
     page, bare = (median(start.page_s for start in side) for side in zip(*pairs, strict=True))
-    found = [Row("the page answers", page, PAGE_BAR * bare, bare)]
-    for what, name in (("model ready", "ready_s"), ("first token", "token_s"), ("first response", "answer_s")):
-        found.append(Row(what, median(getattr(start, name) for start in ours), ANSWER_BAR_S))
-    return found
+    answer_s = median(start.answer_s for start in ours)
+    return [
+        within("start until the page answers; a bare Gradio app's", page, bare, PAGE_BAR),
+        below("start until the first response, its page open beside it", answer_s, ANSWER_BAR_S),
+    ]
 
 
 def _ours(browser: Browser, home: Path) -> Start:
@@ -96,7 +80,7 @@ def _ours(browser: Browser, home: Path) -> Start:
     began = time.perf_counter()
     with _running(["playground.py", "--no-browser", "--port", str(port)], home):
         page_s = _answers(port, began)
-        return Start(page_s, *_ask(browser, port, began))
+        return Start(page_s, _ask(browser, port, began))
 
 
 def _bare(home: Path) -> Start:
@@ -136,8 +120,8 @@ def _answers(port: int, began: float) -> float:
     raise SystemExit(f"No page answered within {START_S:.0f} s.")
 
 
-def _ask(browser: Browser, port: int, began: float) -> tuple[float, float, float]:
-    """Seconds until the page shows the loaded model, the first token and the whole response."""
+def _ask(browser: Browser, port: int, began: float) -> float:
+    """Seconds until the first response is whole, asked as soon as the page shows the loaded model."""
     context = browser.new_context()
     context.set_default_timeout(1000 * ANSWER_S)
     page = context.new_page()
@@ -149,27 +133,12 @@ def _ask(browser: Browser, port: int, began: float) -> tuple[float, float, float
     number.press("Enter")
     page.locator("#chat-message textarea").fill(MESSAGE)
     page.locator("#engine strong").wait_for()
-    ready_s = time.perf_counter() - began
     page.locator("#chat-message textarea").press("Enter")
-    # What waits for its first token is shown as dots.
-    page.locator("#chat-base .bot").filter(has_text=re.compile(r"\w")).first.wait_for()
-    token_s = time.perf_counter() - began
     page.locator("#chat-base-caption").filter(has_text="tokens").wait_for()
     answer_s = time.perf_counter() - began
     context.close()
-    return ready_s, token_s, answer_s
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="start each once")
-    found = measure(1 if parser.parse_args().quick else STARTS)
-    print(f"{'seconds from the command':24}{'ours':>8}{'bare':>8}{'at most':>9}")
-    for row in found:
-        bare = "" if row.bare is None else f"{row.bare:.1f}"
-        print(f"{row.what:24}{row.ours:8.1f}{bare:>8}{row.bar:9.1f} {'pass' if row.is_good else 'FAIL'}")
-    sys.exit(not all(row.is_good for row in found))
+    return answer_s
 
 
 if __name__ == "__main__":
-    main()
+    print(as_markdown(measure("--quick" in sys.argv)))

@@ -40,6 +40,11 @@ def within(what: str, ours: float, theirs: float, bar: float, unit: str = "s") -
     )  # fmt: skip
 
 
+def below(what: str, ours: float, bar: float, unit: str = "s") -> Row:
+    """Ours alone, which is to be at most `bar`."""
+    return Row(what, f"{ours:,.3g} {unit}", bar=f"at most {bar:g} {unit}", is_good=ours <= bar)
+
+
 def gate(what: str, ours: str, theirs: str, bar: str, is_good: bool) -> Row:
     return Row(what, ours, theirs, "", bar, is_good, is_gate=True)
 
