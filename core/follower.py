@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core import device, paths, ranks, run_work, terminal, trainer
+from core import device, paths, ranks, run_work, terminal
 from core.errors import NonFiniteLoss
 from core.loader import ResidentModel
 from core.token_rows import tokenise
@@ -43,6 +43,8 @@ def follow() -> None:
 
 
 def _train(resident: ResidentModel, order: Order) -> None:
+    from core import trainer  # TRL comes with it, and `Order` is asked for at the engine's start
+
     folder = paths.run_dir(order.run)
     work = run_work.read(resident, folder)
     rows = tokenise(resident.template, work.data.train, work.settings.max_length)[0]
