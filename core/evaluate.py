@@ -23,7 +23,7 @@ from core.loader import BASE, ResidentModel
 from core.messages import Conversation
 from core.preferences import PreferencePair
 from core.settings import TRAIT_MAX_NEW_TOKENS, Decoding
-from core.token_rows import TokenPair
+from core.token_rows import PAD_TO, TokenPair
 from core.traits import ends_with_one_next_step
 from core.wire import MAX_DRIFT_ROWS, Turn
 
@@ -65,12 +65,15 @@ def pair_logps(
     """One `PairLogps` a row, in order. `between(done)` is called after every batch and may raise to stop."""
     from trl.trainer.dpo_trainer import DataCollatorForPreference  # dear: not at the engine's start
 
-    collate = DataCollatorForPreference(pad_token_id=int(resident.tokenizer.pad_token_id))
+    pad_to = PAD_TO.get(resident.device.kind, 1)
+    collate = DataCollatorForPreference(
+        pad_token_id=int(resident.tokenizer.pad_token_id), pad_to_multiple_of=pad_to if pad_to > 1 else None
+    )
     found: dict[int, PairLogps] = {}
     for indices in batches(rows, not shared_prefix.why_not(resident.model)):
         batch = collate([{name: getattr(rows[i], name) for name in IDS} for i in indices])
         ids, mask = batch["input_ids"], batch["completion_mask"]
-        with fused_head.scoring(resident.model), resident.speaking([contender]):
+        with fused_head.scoring(resident.model, pad_to), resident.speaking([contender]):
             out = resident.model(
                 input_ids=ids.to(resident.device.kind),
                 attention_mask=batch["attention_mask"].to(resident.device.kind),

@@ -40,7 +40,7 @@ def share_prompts(model: Any, pad_to: int = 1) -> bool:
 
 
 @contextlib.contextmanager
-def scoring(model: Any) -> Iterator[None]:
+def scoring(model: Any, pad_to: int = 1) -> Iterator[None]:
     """Inside, `model(…, labels=…, fused_lm_head=True).log_probs` has shape (rows, positions - 1), 0 without label.
 
     A run that is going on has a head of its own there, and finds it again afterwards.
@@ -51,7 +51,7 @@ def scoring(model: Any) -> Iterator[None]:
     # TRL's head calls the forward that it finds for all but its own calls.
     remove(model)
     add_fused_lm_head(model)
-    share_prompts(model)
+    share_prompts(model, pad_to)
     try:
         with compact():
             yield

@@ -184,3 +184,15 @@ class TestDrift:
         resident.attach("broken")
         with pytest.raises(PlaygroundError, match="'broken' computes numbers that are not finite"):
             evaluate.drift(resident, "broken", ROWS)
+
+
+def test_rows_that_are_filled_up_are_measured_alike(resident, monkeypatch):
+    rows = [TokenPair(list(range(3, 3 + n)), [7, 8, 9], [9, 5]) for n in (4, 9, 17)]
+    plain = evaluate.pair_logps(resident, BASE, rows)
+    seen: set[int] = set()
+    resident.model.model.layers[0].register_forward_hook(lambda layer, inputs, out: seen.add(inputs[0].shape[1]))
+    monkeypatch.setitem(evaluate.PAD_TO, "cpu", 16)
+    for one, other in zip(evaluate.pair_logps(resident, BASE, rows), plain, strict=True):
+        assert (one.chosen, one.rejected) == pytest.approx((other.chosen, other.rejected), rel=1e-5)
+    assert seen
+    assert all(width % 16 == 0 for width in seen)
