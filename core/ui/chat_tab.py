@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from core.client import EngineClient
     from core.ui.page import Page
 
-PANE_HEIGHT = "max(260px, calc(100vh - 470px))"
+PANE_HEIGHT = "max(260px, calc(100vh - 484px))"
 
 
 class ChatTab:
@@ -42,8 +42,10 @@ class ChatTab:
                 [("Base", Shown.BASE), ("Tuned", Shown.TUNED), ("Both, side by side", Shown.BOTH)],
                 value=Shown.BOTH, label="Talk to", elem_id="chat-shown", scale=3,
             )  # fmt: skip
-            self.adapter = gr.Dropdown([], label="Adapter", elem_id="chat-adapter", scale=2, interactive=True)
-            self.strength = fields.slider("chat", STRENGTH, scale=2)
+            self.adapter = gr.Dropdown(
+                [], label="Adapter", elem_id="chat-adapter", scale=2, min_width=200, interactive=True
+            )
+            self.strength = fields.slider("chat", STRENGTH, scale=2, min_width=240)
         with gr.Row(equal_height=True):
             self.base_column, self.base_pane, self.base_caption = self._build_pane(BASE, "chat-base")
             self.tuned_column, self.tuned_pane, self.tuned_caption = self._build_pane("tuned", "chat-tuned")

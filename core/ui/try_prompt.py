@@ -39,10 +39,10 @@ class TryPrompt:
         self.prompts = [text for _, text in prompts]
         with gr.Column(elem_classes="card"):
             with gr.Row():
-                self.adapter = gr.Dropdown([], label="Adapter", elem_id="try-adapter", interactive=True, scale=1)
-                self.strength = fields.slider("try", STRENGTH, scale=1)
+                self.adapter = gr.Dropdown([], label="Adapter", elem_id="try-adapter", interactive=True, scale=2)
+                self.strength = fields.slider("try", STRENGTH, scale=3, min_width=240)
                 self.pick = gr.Dropdown(
-                    prompts, value=self.prompts[0], label="Pick a prompt", elem_id="try-pick", interactive=True, scale=3
+                    prompts, value=self.prompts[0], label="Pick a prompt", elem_id="try-pick", interactive=True, scale=4
                 )
             self.text = gr.Textbox(
                 self.prompts[0], label="Or write one", lines=2, max_lines=8, elem_id="try-text",
@@ -81,11 +81,8 @@ class TryPrompt:
     def wire(self, app: "Page") -> None:
         answers: list[Component] = [self.base, self.tuned, self.base_caption, self.tuned_caption, self.stop]
         asked: list[Component] = [self.text, self.adapter]
-        streaming: dict[str, Any] = {
-            "inputs_kwargs": {"strength": self.strength, **self.sampling},
-            "concurrency_limit": 8,
-            **QUIET,
-        }
+        how = {"strength": self.strength, **self.sampling}
+        streaming: dict[str, Any] = {"inputs_kwargs": how, "concurrency_limit": 8, **QUIET}
         self.pick.input(self.take, self.pick, self.text, **QUIET)
         for event in (
             self.ask.click(self.ask_both, asked, answers, **streaming),
