@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -79,10 +80,11 @@ def _reading_s(num_parameters: int) -> float:
 
 
 def _token_s(resident: ResidentModel, turns: Sequence[Turn], decoding: Decoding) -> float:
-    """Seconds a token after the first."""
+    """Seconds of the fastest token: as the reading that it is held to, the best of many."""
     heard: list[float] = []
     answer(resident, turns, decoding, on_progress=lambda done, total: heard.append(time.perf_counter()))
-    return (heard[-2] - heard[0]) / (len(heard) - 2)
+    # The last call says that all is done, and brings no token.
+    return min(after - before for before, after in pairwise(heard[:-1]))
 
 
 def _stock(resident: ResidentModel, conversation: Conversation, decoding: Decoding) -> None:
@@ -108,9 +110,10 @@ def _two_together(resident: ResidentModel, adapter: str, num_tokens: int, times:
 
 
 def _second_turn(resident: ResidentModel, adapter: str, times: int) -> Ratio:
-    history: Conversation = ()
+    exchange: Conversation = (*ask(QUESTION), Message(Role.ASSISTANT, "It begins under ice, and it hums. " * 12))
+    history = exchange
     while len(resident.template.prompt_ids(history)) < HISTORY:
-        history = (*history, *ask(QUESTION), Message(Role.ASSISTANT, "It begins under ice, and it hums. " * 12))
+        history += exchange
     cached_s, anew_s = [], []
     for number in range(times + 1):
         turns = [Turn(who, (*history, *ask(f"What of its bank number {number}?"))) for who in (BASE, adapter)]
