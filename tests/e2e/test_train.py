@@ -12,8 +12,10 @@ pytestmark = pytest.mark.e2e
 expect.set_options(timeout=PATIENCE_MS)
 
 
-def fill_in_a_small_run(page: Page, rows: int = 8, passes: int = 1) -> None:
+def fill_in_a_small_run(page: Page, rows: int = 8, passes: int = 1, looks: int = 0) -> None:
     page.locator("#limit input").fill(str(rows))
+    page.get_by_role("button", name="Watch it learn").click()
+    page.locator("#setting-looks input[type=number]").fill(str(looks))
     page.locator("#held-out :is(input, textarea)").fill("8")
     page.locator("#setting-epochs input[type=number]").fill(str(passes))
     page.locator("#setting-epochs input[type=number]").press("Enter")
@@ -57,7 +59,7 @@ def test_the_form_follows_the_method_and_the_button_says_why_it_waits(page: Page
 
 
 def test_a_run_from_its_start_to_its_result(app: App, context: BrowserContext, page: Page):
-    fill_in_a_small_run(page)
+    fill_in_a_small_run(page, looks=1)
     name = start(page)
     expect(page.locator("#chip")).to_contain_text(name)
 
