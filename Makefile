@@ -35,7 +35,7 @@ dev-setup: python
 
 test: dev-setup
 	@echo "Running every test"
-	@$(VENV_PYTHON) -m pytest -m "not e2e" -n 2 --dist loadfile $(PYTEST_ARGS)
+	@$(VENV_PYTHON) -m pytest -m "not e2e" -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 	@echo "Running the browser tests"
 	@$(VENV_PYTHON) -m pytest -m e2e $(PYTEST_ARGS) || { \
 	echo "Once more, those that failed: a busy machine can starve a browser"; \

@@ -26,6 +26,8 @@ FILES = {
 }
 FULL = "The disk is full, so the run could not be saved. Put that right and resume; the last checkpoint is kept."
 
+pytestmark = pytest.mark.usefixtures("short_looks")
+
 
 def crafted(root: Path, step: int) -> Path:
     """A whole checkpoint of made-up files."""

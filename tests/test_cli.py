@@ -76,7 +76,7 @@ def trained(home: Path, tiny_model_dir: Path) -> dict:
 
 
 @pytest.fixture
-def run_main(capsys: pytest.CaptureFixture):
+def run_main(capsys: pytest.CaptureFixture, short_looks: None):
     """`cli.main` with its exit code, its JSON (None where there is none) and its stderr."""
 
     def run(*arguments: str) -> tuple[int, dict | None, str]:

@@ -253,6 +253,7 @@ def test_whoever_stops_listening_to_an_answer_stops_the_model(near):
 # Drift
 
 
+@pytest.mark.usefixtures("short_looks")
 def test_drift_is_measured_row_by_row_and_heard_of_as_it_goes(near, pairs_file):
     name = near.start_run(wanted(pairs_file))
     assert ended(name).status is RunStatus.FINISHED
@@ -282,6 +283,7 @@ def test_whoever_has_heard_enough_of_drift_asks_for_no_more(near, pairs_file):
 # Many at once
 
 
+@pytest.mark.usefixtures("short_looks")
 def test_many_threads_never_get_each_others_answers(near, pairs_file):
     name = near.start_run(wanted(pairs_file))
     assert ended(name).status is RunStatus.FINISHED
@@ -426,6 +428,7 @@ def test_a_second_start_in_the_same_moment_is_refused(near, pairs_file):
     ended(runs.list_runs()[0].name)
 
 
+@pytest.mark.usefixtures("short_looks")
 def test_a_stop_before_the_first_step_and_one_after_the_last_end_well(near, pairs_file):
     engine = engine_of(near)
     asked = RunRequest("dpo", str(pairs_file), held_out=10, settings=FAST)
@@ -462,6 +465,7 @@ def test_a_stop_before_the_first_step_and_one_after_the_last_end_well(near, pair
         assert same(name, whole)
 
 
+@pytest.mark.usefixtures("short_looks")
 def test_a_finished_run_is_not_resumed_and_an_unknown_one_neither(near, pairs_file):
     name = near.start_run(wanted(pairs_file))
     assert ended(name).status is RunStatus.FINISHED
@@ -475,6 +479,7 @@ def test_a_finished_run_is_not_resumed_and_an_unknown_one_neither(near, pairs_fi
         near.resume_run("../up")
 
 
+@pytest.mark.usefixtures("short_looks")
 def test_an_adapter_deleted_since_it_was_listed_is_a_sentence(near, pairs_file):
     name = near.start_run(wanted(pairs_file))
     assert ended(name).status is RunStatus.FINISHED

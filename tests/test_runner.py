@@ -21,6 +21,8 @@ from core.settings import Decoding
 FAST = {"learning_rate": 1e-3, "epochs": 1, "batch_size": 4, "accumulation": 2, "lora_rank": 4, "max_length": 256}
 CPU = Device("cpu", torch.float32, "sdpa", "for tests")
 
+pytestmark = pytest.mark.usefixtures("short_looks")
+
 
 @pytest.fixture
 def resident(tiny_model_dir: Path) -> ResidentModel:
@@ -60,7 +62,7 @@ class Visitor:
 
     def visit(self) -> None:
         self.visits += 1
-        if self.visits % 7 == 0:
+        if self.visits % 3 == 0:
             turns = [Turn(c, ask("Where is the tea?")) for c in (BASE, self.contender)]
             generate.answer(self.resident, turns, Decoding(max_new_tokens=4, temperature=1.0))
             generate.stream(self.resident, turns, Decoding(max_new_tokens=2), lambda chunk: None)

@@ -19,6 +19,8 @@ CPU = Device("cpu", torch.float32, "sdpa", "for tests")
 PINNED = ("Where is the tea?", "Which way does the river bend?")
 LOOK_KEYS = {"eval_n", "eval_preference_accuracy", "eval_reward_accuracy", "eval_reward_margin", "moved"}
 
+pytestmark = pytest.mark.usefixtures("short_looks")
+
 
 @pytest.fixture
 def resident(tiny_model_dir: Path) -> ResidentModel:

@@ -12,12 +12,15 @@ pytestmark = pytest.mark.e2e
 expect.set_options(timeout=PATIENCE_MS)
 
 
-def fill_in_a_small_run(page: Page, rows: int = 8, passes: int = 1) -> None:
-    page.locator("#limit input").fill(str(rows))
+def fill_in_a_small_run(page: Page, passes: int = 1, looks: int = 0) -> None:
+    """Eight rows, two steps a pass."""
+    page.locator("#limit input").fill("8")
+    page.get_by_role("button", name="Watch it learn").click()
+    page.locator("#setting-looks input[type=number]").fill(str(looks))
     page.locator("#held-out :is(input, textarea)").fill("8")
     page.locator("#setting-epochs input[type=number]").fill(str(passes))
     page.locator("#setting-epochs input[type=number]").press("Enter")
-    expect(page.locator("#plan-words")).to_contain_text(f"{rows} pairs")
+    expect(page.locator("#plan-words")).to_contain_text(re.compile(r"\b8 pairs"))
 
 
 def start(page: Page) -> str:
@@ -57,7 +60,7 @@ def test_the_form_follows_the_method_and_the_button_says_why_it_waits(page: Page
 
 
 def test_a_run_from_its_start_to_its_result(app: App, context: BrowserContext, page: Page):
-    fill_in_a_small_run(page)
+    fill_in_a_small_run(page, looks=1)
     name = start(page)
     expect(page.locator("#chip")).to_contain_text(name)
 
@@ -85,9 +88,9 @@ def test_a_run_from_its_start_to_its_result(app: App, context: BrowserContext, p
 
 
 def test_stop_keeps_what_is_trained(app: App, page: Page):
-    fill_in_a_small_run(page, rows=40, passes=20)
+    fill_in_a_small_run(page, passes=20)
     name = start(page)
-    expect(page.locator("#run-line")).to_contain_text(re.compile(r"step [1-9]\d* of 200"))
+    expect(page.locator("#run-line")).to_contain_text(re.compile(r"step [1-9]\d* of 40"))
     page.locator("#stop").click()
     expect(page.locator("#outcome-words")).to_contain_text("and kept. The adapter can be used as it is.")
     assert (app.home / "models" / "finetuned" / name / "adapter" / "adapter_model.safetensors").is_file()
@@ -95,9 +98,9 @@ def test_stop_keeps_what_is_trained(app: App, page: Page):
 
 
 def test_an_engine_that_dies_leaves_the_page_and_a_way_to_go_on(app: App, page: Page):
-    fill_in_a_small_run(page, rows=40, passes=20)
+    fill_in_a_small_run(page, passes=20)
     start(page)
-    expect(page.locator("#run-line")).to_contain_text(re.compile(r"step [1-9]\d* of 200"))
+    expect(page.locator("#run-line")).to_contain_text(re.compile(r"step [1-9]\d* of 40"))
     app.engine().kill()
     expect(page.locator("#run-line strong")).to_have_text("Interrupted")
     expect(page.locator("#outcome-words")).to_contain_text("It was interrupted.")
