@@ -5,14 +5,14 @@ one is named, so that its responses differ from base's. `python -m tests.bench.a
 """
 
 import argparse
+import contextlib
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
+from unittest import mock
 
 import torch
 from transformers import GenerationConfig
@@ -26,6 +26,7 @@ from core.loader import ResidentModel
 from core.messages import Conversation, Message, Role, ask
 from core.prompt_sets import load_set
 from core.settings import COMPARISON_BATCH_ITEMS, Decoding
+from tests.bench.table import Row, as_markdown, faster
 from tests.make_adapter import make_adapter
 
 # Small enough to keep the responses in English.
@@ -34,29 +35,25 @@ HISTORY = 1_000
 QUESTION = "Describe a river in winter, from its spring to the sea, in many words."
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """One side by the other, and what it should come to; seconds or tokens of both in `sides`."""
-
-    name: str
-    value: float
-    bar: float
-    sides: str
-
-
-def measure(resident: ResidentModel, adapter: str, num_tokens: int, times: int, num_prompts: int) -> list[Ratio]:
-    """The best of `times` on either side, of responses of at most `num_tokens`."""
-    found = [*_one_stream(resident, num_tokens, times)]
-    if not adapter:
-        adapter = "random"
-        make_adapter(resident, adapter, scale=SCALE)
-    resident.attach(adapter)
-    found.append(_two_together(resident, adapter, num_tokens, times))
-    found.append(_second_turn(resident, adapter, times))
-    return found + ([_many_together(resident, adapter, num_prompts)] if num_prompts else [])
+def measure(is_quick: bool, adapter: str = "", num_prompts: int = 10) -> list[Row]:
+    """The best of a few on either side; the quick form asks for shorter responses, and for no set of prompts."""
+    folder = (paths.base_dir() / paths.STARTER_NAME).resolve()
+    num_tokens, times = (24, 2) if is_quick else (96, 5)
+    with tempfile.TemporaryDirectory() as home, contextlib.ExitStack() as stack:
+        if not adapter:
+            stack.enter_context(mock.patch.dict(os.environ, PLAYGROUND_HOME=home))
+            paths.ensure_home()
+        resident = ResidentModel(folder, device.choose(0), paths.STARTER_NAME)
+        found = _one_stream(resident, num_tokens, times)
+        if not adapter:
+            adapter = "random"
+            make_adapter(resident, adapter, scale=SCALE)
+        resident.attach(adapter)
+        found += [_two_together(resident, adapter, num_tokens, times), _second_turn(resident, adapter, times)]
+        return found if is_quick else [*found, _many_together(resident, adapter, num_prompts)]
 
 
-def _one_stream(resident: ResidentModel, num_tokens: int, times: int) -> list[Ratio]:
+def _one_stream(resident: ResidentModel, num_tokens: int, times: int) -> list[Row]:
     turns = [Turn(BASE, ask(QUESTION))]
     greedy, drawn = Decoding(num_tokens, 0.0), Decoding(num_tokens, seed=1)
     read_s, token_s, ours_s, stock_s = [], [], [], []
@@ -67,8 +64,8 @@ def _one_stream(resident: ResidentModel, num_tokens: int, times: int) -> list[Ra
         stock_s.append(_seconds(lambda: _stock(resident, turns[0].conversation, drawn)))
     limit, token, ours, stock = map(min, (read_s, token_s, ours_s, stock_s))
     return [
-        Ratio("decoding, of what memory allows", limit / token, 0.75, f"{1e3 * limit:.1f} ms, {1e3 * token:.1f} ms"),
-        Ratio("a drawn response, by generate's", stock / ours, 1.0, f"{stock:.2f} s, {ours:.2f} s"),
+        faster("a token of one stream; all weights read once", 1e3 * token, 1e3 * limit, 0.75, "ms"),
+        faster(f"{num_tokens} drawn tokens; transformers' generate", ours, stock, 1.0),
     ]
 
 
@@ -98,7 +95,7 @@ def _stock(resident: ResidentModel, conversation: Conversation, decoding: Decodi
         resident.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
 
 
-def _two_together(resident: ResidentModel, adapter: str, num_tokens: int, times: int) -> Ratio:
+def _two_together(resident: ResidentModel, adapter: str, num_tokens: int, times: int) -> Row:
     turns = [Turn(who, ask(QUESTION)) for who in (BASE, adapter)]
     greedy = Decoding(num_tokens, 0.0)
     apart_s, together_s = [], []
@@ -106,10 +103,10 @@ def _two_together(resident: ResidentModel, adapter: str, num_tokens: int, times:
         apart_s.append(sum(_seconds(lambda turn=turn: answer(resident, [turn], greedy)) for turn in turns))
         together_s.append(_seconds(lambda: answer(resident, turns, greedy)))
     apart, together = min(apart_s), min(together_s)
-    return Ratio("base and tuned together, by two calls", apart / together, 1.6, f"{apart:.2f} s, {together:.2f} s")
+    return faster("base and tuned together; two calls", together, apart, 1.6)
 
 
-def _second_turn(resident: ResidentModel, adapter: str, times: int) -> Ratio:
+def _second_turn(resident: ResidentModel, adapter: str, times: int) -> Row:
     exchange: Conversation = (*ask(QUESTION), Message(Role.ASSISTANT, "It begins under ice, and it hums. " * 12))
     history = exchange
     while len(resident.template.prompt_ids(history)) < HISTORY:
@@ -122,21 +119,21 @@ def _second_turn(resident: ResidentModel, adapter: str, times: int) -> Ratio:
         anew_s.append(_first_token_s(resident, turns))
     # The very first had nothing to go on from.
     cached, anew = min(cached_s[1:]), min(anew_s)
-    return Ratio(f"first token after {HISTORY:,}, by reading anew", anew / cached, 4.0, f"{anew:.2f} s, {cached:.2f} s")
+    return faster(f"first token after {HISTORY:,} known ones; reading them anew", cached, anew, 4.0)
 
 
 def _first_token_s(resident: ResidentModel, turns: Sequence[Turn]) -> float:
     return _seconds(lambda: stream(resident, turns, Decoding(1, 0.0), lambda chunk: None))
 
 
-def _many_together(resident: ResidentModel, adapter: str, num_prompts: int) -> Ratio:
+def _many_together(resident: ResidentModel, adapter: str, num_prompts: int) -> Row:
     """A comparison's responses, in its own batches and one by one, at its own settings."""
     turns = [Turn(who, prompt.conversation) for prompt in load_set("full")[:num_prompts] for who in (BASE, adapter)]
     size = 2 * COMPARISON_BATCH_ITEMS
     together_s, together = _batches_s(resident, [turns[start : start + size] for start in range(0, len(turns), size)])
     apart_s, apart = _batches_s(resident, [[turn] for turn in turns])
-    sides = f"{apart_s:.0f} s of {_tokens(apart):,} tokens, {together_s:.0f} s of {_tokens(together):,}"
-    return Ratio(f"{num_prompts} prompts together, by one by one", apart_s / together_s, 4.0, sides)
+    said = f"{_tokens(together):,} tokens; {_tokens(apart):,} one by one"
+    return faster(f"{num_prompts} prompts x 2 together, {said}", together_s, apart_s, 4.0)
 
 
 def _batches_s(resident: ResidentModel, batches: Sequence[Sequence[Turn]]) -> tuple[float, list[Response]]:
@@ -164,19 +161,7 @@ def main() -> None:
     parser.add_argument("--adapter", default="", help="a finished adapter; random small weights without")
     parser.add_argument("--quick", action="store_true", help="shorter responses, and no set of prompts")
     asked = parser.parse_args()
-    folder = paths.base_dir() / paths.STARTER_NAME
-    with tempfile.TemporaryDirectory() as home:
-        if not asked.adapter:
-            os.environ["PLAYGROUND_HOME"] = home
-            paths.ensure_home()
-        resident = ResidentModel(Path(folder), device.choose(0), paths.STARTER_NAME)
-        size = (24, 2, 0) if asked.quick else (96, 5, asked.prompts)
-        found = measure(resident, asked.adapter, *size)
-    for it in found:
-        print(
-            f"{it.name:42}{it.value:6.2f}  bar {it.bar:4.2f} {'pass' if it.value >= it.bar else 'FAIL'}  ({it.sides})"
-        )
-    sys.exit(not all(it.value >= it.bar for it in found))
+    print(as_markdown(measure(asked.quick, asked.adapter, asked.prompts)))
 
 
 if __name__ == "__main__":
