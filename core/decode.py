@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.generation import TemperatureLogitsWarper, TopPLogitsWarper
 
 from core.lean_step import LeanStep
@@ -71,6 +71,11 @@ def new_cache(model: Any, capacity: int) -> DynamicCache:
     return cache
 
 
+def can_drop(cache: DynamicCache) -> bool:
+    """Whether rows can be taken out: layers that keep a state beside keys and values would take out half."""
+    return all(type(layer) in (GrowingLayer, DynamicSlidingWindowLayer) for layer in cache.layers)
+
+
 def is_plain(cache: DynamicCache) -> bool:
     """Whether all that was read is in it: a sliding window forgets."""
     return all(type(layer) is GrowingLayer for layer in cache.layers)
@@ -94,6 +99,7 @@ class Batch:
         self.live = list(range(len(ids)))
         self._positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         self._is_padded = not bool(mask.all())
+        self._can_drop = can_drop(cache)
         self._can_be_lean = LeanStep.fits(model) and is_plain(cache)
         self._lean: LeanStep | None = None
 
@@ -120,7 +126,7 @@ class Batch:
         self.ids = tokens[:, None]
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
         self._positions = self._positions[:, -1:] + 1
-        does_drop = sum(ended) >= max(1, DROP_SHARE * len(ended))
+        does_drop = self._can_drop and sum(ended) >= max(1, DROP_SHARE * len(ended))
         if does_drop:
             self._drop([i for i, has_ended in enumerate(ended) if not has_ended])
         if self._can_be_lean and (does_drop or self._lean is None):
@@ -176,10 +182,15 @@ def draw(probabilities: torch.Tensor, live: list[int], num_rows: int) -> torch.T
     """
     shape, device = (num_rows, probabilities.shape[1]), probabilities.device
     if device.type != "cpu":
-        return (probabilities / torch.empty(shape, device=device).exponential_()[live]).argmax(dim=-1)
+        return (probabilities / _exponential(shape, device)[live]).argmax(dim=-1)
     uniform = torch.empty(shape, dtype=torch.float64).uniform_()
     possible = probabilities > 0
     exponential = -torch.log1p(-(uniform if len(live) == num_rows else uniform[live])[possible])
     quotients = torch.zeros_like(probabilities)
     quotients[possible] = probabilities[possible] / exponential.float()
     return quotients.argmax(dim=-1)
+
+
+def _exponential(shape: tuple[int, int], device: torch.device) -> torch.Tensor:
+    """MPS draws a nought now and then, and nought by nought is no number, which is the largest of all."""
+    return torch.empty(shape, device=device).exponential_().clamp_(min=torch.finfo(torch.float32).tiny)

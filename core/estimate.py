@@ -197,10 +197,10 @@ def _scored_batches(job: Job, rows: Sequence[TokenPair]) -> list[tuple[int, int]
     """Tokens of every batch in which `rows` are measured, padding included, and how many of them are replies'."""
     return [
         (
-            len(batch) * evaluate.num_tokens(rows[batch[0]], job.is_shared),
+            len(batch) * evaluate.num_tokens(rows[batch[0]], job.is_shared, job.pad_to),
             sum(len(rows[i].chosen_ids) + len(rows[i].rejected_ids) for i in batch),
         )
-        for batch in evaluate.batches(rows, job.is_shared)
+        for batch in evaluate.batches(rows, job.is_shared, job.pad_to)
     ]
 
 

@@ -32,6 +32,8 @@ BATCH_TOKENS = 4096
 # Tokens of a response along which drift is measured, and how many of them at once: bounds what the vocabulary costs.
 MAX_DRIFT_TOKENS = 512
 DRIFT_CHUNK = 64
+# Of what is kept: before 2, an adapter with dropout was measured with it.
+KEPT_VERSION = 2
 # What of a row its collator takes.
 IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
 GREEDY = Decoding(max_new_tokens=TRAIT_MAX_NEW_TOKENS, temperature=0.0)
@@ -70,7 +72,7 @@ def pair_logps(
         pad_token_id=int(resident.tokenizer.pad_token_id), pad_to_multiple_of=pad_to if pad_to > 1 else None
     )
     found: dict[int, PairLogps] = {}
-    for indices in batches(rows, not shared_prefix.why_not(resident.model)):
+    for indices in batches(rows, not shared_prefix.why_not(resident.model), pad_to):
         batch = collate([{name: getattr(rows[i], name) for name in IDS} for i in indices])
         ids, mask = batch["input_ids"], batch["completion_mask"]
         with fused_head.scoring(resident.model, pad_to), resident.speaking([contender]):
@@ -111,16 +113,18 @@ def _kept_path(resident: ResidentModel, contender: str, rows: Sequence[TokenPair
     """Named by all that the numbers depend on. All rows, because what shares a batch decides a last digit, and a run
     that is repeated must find the digits of the first."""
     mark = "" if contender == BASE else adapters.mark_of(adapters.find(contender))
-    key = hashlib.sha256(f"{resident.fingerprint} {mark} {resident.device.kind} {resident.device.dtype}".encode())
+    key = hashlib.sha256(
+        f"{KEPT_VERSION} {resident.fingerprint} {mark} {resident.device.kind} {resident.device.dtype}".encode()
+    )
     for row in rows:
         key.update(json.dumps([row.prompt_ids, row.chosen_ids, row.rejected_ids]).encode())
     return paths.logs_dir() / "logps" / f"{key.hexdigest()[:32]}.safetensors"
 
 
-def batches(rows: Sequence[TokenPair], is_shared: bool) -> list[list[int]]:
+def batches(rows: Sequence[TokenPair], is_shared: bool, pad_to: int = 1) -> list[list[int]]:
     """Indices, longest first, so many to a batch that padding included it stays under `BATCH_TOKENS`."""
     found: list[list[int]] = []
-    tokens = [num_tokens(row, is_shared) for row in rows]
+    tokens = [num_tokens(row, is_shared, pad_to) for row in rows]
     for i in sorted(range(len(rows)), key=lambda i: -tokens[i]):
         if not found or tokens[found[-1][0]] * (len(found[-1]) + 1) > BATCH_TOKENS:
             found.append([])
@@ -128,9 +132,11 @@ def batches(rows: Sequence[TokenPair], is_shared: bool) -> list[list[int]]:
     return found
 
 
-def num_tokens(row: TokenPair, is_shared: bool) -> int:
-    """Tokens that go through the model to score both replies; without a rejected one the prompt goes twice."""
-    return row.shared_length if is_shared and row.rejected_ids else 2 * row.length
+def num_tokens(row: TokenPair, is_shared: bool, pad_to: int = 1) -> int:
+    """Tokens that go through the model to score both replies, filled up; without a rejected one the prompt goes
+    twice."""
+    sequences, length = (1, row.shared_length) if is_shared and row.rejected_ids else (2, row.length)
+    return sequences * -(-length // pad_to) * pad_to
 
 
 def held_out_figures(
@@ -221,7 +227,8 @@ def passage_rows(resident: ResidentModel) -> list[TokenPair]:
 
 def passage_logp(resident: ResidentModel, contender: str, between: Between = lambda done: None) -> float:
     """Mean log-probability a token on text that has nothing to do with any run: what a run may wreck."""
-    scores = pair_logps(resident, contender, passage_rows(resident), between)
+    measure = kept_logps if contender == BASE else pair_logps
+    scores = measure(resident, contender, passage_rows(resident), between)
     return math.fsum(s.chosen for s in scores) / sum(s.num_chosen for s in scores)
 
 

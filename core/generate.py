@@ -23,6 +23,8 @@ from core.settings import Decoding
 MAX_BATCH_TOKENS = 16_384
 MAX_BATCH_ROWS = 64
 MIN_ROOM = 32
+# How much wider a batch may be for what its rows have read already.
+WIDER = 1.25
 DROPPED = "The oldest {} messages were left out: the conversation is longer than this model can read."
 STOPPED = "Stopped."
 NOT_FINITE = "{} computes numbers that are not finite, so it cannot answer. Train it anew, or choose another."
@@ -194,6 +196,12 @@ def _recall(resident: ResidentModel, rows: Sequence[_Row]) -> None:
     for row in rows:
         if row.contender != POLICY:
             row.read = resident.chat_cache.find(_speaker(resident, row), row.ids)
+    longest = max(len(row.read.ids) if row.read else 0 for row in rows)
+    new = max(len(row.ids) - (len(row.read.ids) if row.read else 0) for row in rows)
+    if longest + new > WIDER * max(len(row.ids) for row in rows):
+        # What one has read and another has not would be filled up for both: no less to compute, and twice the memory.
+        for row in rows:
+            row.read = None
 
 
 def _remember(resident: ResidentModel, row: _Row, batch: Batch, place: int) -> None:

@@ -176,7 +176,8 @@ def launch_command(name: str) -> str:
     out evenly."""
     config = _config(name)
     settings = config.get("settings")
-    if "processes" in config or not isinstance(settings, dict):
+    # The settings of a run that is to follow are not shared out by flags.
+    if "processes" in config or config.get("then") or not isinstance(settings, dict):
         return ""
     # The batch first: what several processes have at once is then what one has.
     for setting in ("batch_size", "accumulation"):

@@ -1,6 +1,6 @@
 """One token through a Llama, a Mistral or a Qwen2, without the Python that stands around the arithmetic.
 
-A pass of one token only reads the weights, and on the starter the modules' own way through them costs a third of it.
+A pass of one token only reads the weights, and on the starter the modules' own way through them costs an eighth of it.
 The same operations in the same order, so the same numbers. Any other model, and one whose `forward` is replaced, as a
 run does it, goes its own way.
 """

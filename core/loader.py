@@ -204,6 +204,8 @@ class ResidentModel:
         for layer in self._layers:
             # PEFT makes the newcomer active on layers that had none: a policy in training would learn on top of it.
             layer._active_adapter = was_active.get(layer, resting)
+            # And in training mode, where its dropout would draw from the run's random state and change its answers.
+            layer.train(self.model.training)
         if adapter is not None:
             set_peft_model_state_dict(self.peft, dict(adapter.weights), adapter_name=internal)
         if internal != POLICY:

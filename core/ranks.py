@@ -41,6 +41,8 @@ def is_sharding() -> bool:
 def join(is_on_cpu: bool) -> bool:
     """Wait until all processes of the launcher are here; False where they cannot be brought together on this device."""
     global _num
+    # The user's own configuration may ask for autocast, which would wrap the base's forward for good.
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "no"
     launched = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
     if launched == 1:
         return True

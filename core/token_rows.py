@@ -19,8 +19,8 @@ from core.settings import Settings
 PAD_TO = {"mps": 64}
 
 # Batches are cut from so many batches' rows sorted by length: on HH-RLHF 3 % of what goes through the model is then
-# padding, 11 % with 8, and 61 % in a random order.
-POOL_BATCHES = 32
+# padding, 11 % with 8, and 61 % in a random order. Of few rows less is taken, or each pass would have the same batches.
+POOL_BATCHES, FEWEST_POOLS = 32, 4
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def grouped_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int
     """An order for one pass in which rows of like length share a batch: a pure function of its arguments."""
     draw = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     shuffled: list[int] = torch.randperm(len(lengths), generator=draw).tolist()
-    pool = batch_size * POOL_BATCHES
+    pool = batch_size * max(1, min(POOL_BATCHES, len(lengths) // (batch_size * FEWEST_POOLS)))
     batches: list[list[int]] = []
     for start in range(0, len(shuffled), pool):
         near = sorted(shuffled[start : start + pool], key=lambda i: lengths[i])

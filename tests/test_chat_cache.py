@@ -189,3 +189,12 @@ def test_other_kinds_of_models_go_on_too_and_a_sliding_window_is_read_anew(resid
         assert responses == answer(resident, turns, GREEDY)
         conversation = after(conversation, responses[0].text)
     assert (read[-2] < read[-1]) is (window is None)
+
+
+def test_what_one_has_read_and_the_other_has_not_makes_no_batch_twice_as_wide(resident, tuned, read):
+    long = ask("What is on the desk, and what is under it? " * 12)
+    base = said(resident, [Turn(BASE, long)])[0]
+    turns = [Turn(BASE, after(long, base.text)), Turn(tuned, after(long, base.text))]
+    assert said(resident, turns) == answer(resident, turns, GREEDY)
+    assert read[1] == length(resident, turns[0].conversation)
+    assert len(resident.chat_cache) == 2

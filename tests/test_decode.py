@@ -28,6 +28,7 @@ MODELS: dict[str, tuple[str, dict[str, object]]] = {
     "norms of its own": ("Qwen3", {"head_dim": 8}),
     "plain attention": ("Llama", {"attn_implementation": "eager"}),
     "no position ids": ("Bloom", {}),
+    "a state beside keys": ("Lfm2", {"layer_types": ["conv", "full_attention"]}),
 }
 DECODINGS = {
     "greedy": Decoding(14, 0.0),

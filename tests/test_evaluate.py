@@ -196,3 +196,10 @@ def test_rows_that_are_filled_up_are_measured_alike(resident, monkeypatch):
         assert (one.chosen, one.rejected) == pytest.approx((other.chosen, other.rejected), rel=1e-5)
     assert seen
     assert all(width % 16 == 0 for width in seen)
+
+
+def test_what_is_filled_up_counts_as_much_as_it_takes():
+    rows = [TokenPair([1] * 10, [2] * 27, [3] * 27)] * 200
+    for is_shared, tokens in ((True, 128), (False, 128)):
+        assert evaluate.num_tokens(rows[0], is_shared, 64) == tokens
+        assert max(map(len, evaluate.batches(rows, is_shared, 64))) == evaluate.BATCH_TOKENS // tokens

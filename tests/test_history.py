@@ -226,6 +226,12 @@ def test_what_was_trained_on_three_processes_is_repeated_on_three():
     assert history.launch_command("mine") == ""
 
 
+def test_a_run_with_another_after_it_is_not_shared_out():
+    made("mine")
+    runs.write_config("mine", {"settings": {"batch_size": 4}, "then": {"batch_size": 4}})
+    assert history.launch_command("mine") == ""
+
+
 def test_a_run_without_a_configuration_cannot_be_repeated():
     runs.create(Method.DPO, "mine")
     with pytest.raises(RequestError) as error:

@@ -594,3 +594,10 @@ def test_a_closed_resident_model_gives_its_memory_back(resident):
     resident.__dict__.clear()
     gc.collect()
     assert remembered() is None
+
+
+def test_an_adapter_with_dropout_answers_without_it(resident):
+    make_adapter(resident, "dropping", lora_dropout=0.4)
+    resident.attach("dropping")
+    assert torch.equal(resident._probe_logits("dropping"), resident._probe_logits("dropping"))
+    assert not any(module.training for module in resident.model.modules())

@@ -319,10 +319,9 @@ def gates(method: str, found: Mapping[str, Any], is_ordered: bool) -> list[Row]:
             for a, b in zip(mine, other, strict=True)
         )
         rows += [
-            Row(
+            gate(
                 "DPO, log-probabilities of every reply, apart by",
                 f"{apart:.1e}",
-                "",
                 "",
                 f"at most {SAID:g}",
                 apart <= SAID,
