@@ -13,11 +13,12 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from core import cli, paths, runs
+from core import cli, paths, runs, settings
 from core.compare import Comparison, list_comparisons
 from core.errors import EngineDied
 from core.export import COLUMNS
@@ -218,6 +219,9 @@ def gemini(monkeypatch: pytest.MonkeyPatch):
     with FakeGemini(default=prefers(len)) as server:
         monkeypatch.setenv("GEMINI_API_KEY", "AIzaNoKeyAtAll")
         monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", server.url)
+        # What paces calls has tests of its own, on a clock that nobody waits for.
+        at_once = replace(settings.JUDGE["judge_rate_per_s"], default=1000.0)
+        monkeypatch.setitem(settings.JUDGE, "judge_rate_per_s", at_once)
         yield server
 
 
