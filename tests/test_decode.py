@@ -107,7 +107,7 @@ def test_every_token_is_the_one_that_generate_says(name, decoding):
     assert ours(model, rows, decoding, set())[0] == whole
     said, sizes = ours(model, rows, decoding, ends)
     assert said == stock(model, rows, decoding, ends)
-    assert sizes[-1] < len(rows)
+    assert (sizes[-1] < len(rows)) is (name != "a state beside keys")
 
 
 def test_a_few_of_many_rows_that_have_ended_stay_until_dropping_them_pays():
