@@ -13,12 +13,11 @@ expect.set_options(timeout=PATIENCE_MS)
 
 
 def fill_in_a_small_run(page: Page, passes: int = 1, looks: int = 0) -> None:
-    """Eight rows, two steps a pass, two rows held out, all of them cut short."""
+    """Eight rows, two steps a pass, two rows held out."""
     page.locator("#limit input").fill("8")
     page.get_by_role("button", name="Watch it learn").click()
     page.locator("#setting-looks input[type=number]").fill(str(looks))
     page.locator("#held-out :is(input, textarea)").fill("2")
-    page.locator("#setting-max_length input[type=number]").fill("128")
     page.locator("#setting-epochs input[type=number]").fill(str(passes))
     page.locator("#setting-epochs input[type=number]").press("Enter")
     expect(page.locator("#plan-words")).to_contain_text(re.compile(r"\b8 pairs"))
