@@ -160,12 +160,13 @@ class ChatTab:
     def _answer(self, talks: Talks, turns: list[Turn], sampling: dict[str, Any], request: gr.Request) -> Iterator[Any]:
         decoding = Decoding.of(seed=secrets.randbelow(2**31), **sampling)
         names = [turn.contender for turn in turns]
-        yield self._painted(talks.answered(turns, [Column()] * len(turns)), names) | {
-            self.message: "", self.stop: gr.update(value="Stop", interactive=True)
-        }  # fmt: skip
+        can_stop = {self.stop: gr.update(value="Stop", interactive=True)}
+        yield self._painted(talks.answered(turns, [Column()] * len(turns)), names) | {self.message: ""} | can_stop
         session = request.session_hash or ""
         for columns in self.streams.run(session, turns, decoding):
-            yield self._painted(talks.answered(turns, columns), names)
+            # Of two updates that reach a browser together it may show the second alone: so each says it again.
+            updates = self._painted(talks.answered(turns, columns), names)
+            yield updates | (can_stop if self.streams.is_live(session) else {})
 
     def _painted(self, talks: Talks, names: list[str]) -> dict[Component, Any]:
         """The panes of those who answer; the state with them, so that what was said outlives a Stop."""

@@ -130,9 +130,12 @@ class TryPrompt:
             raise RequestError("Write a prompt first, or pick one.")
         decoding = Decoding.of(seed=secrets.randbelow(2**31), **sampling)
         turns = as_turns(dict.fromkeys(names, ask(text.strip())), strength)
-        yield self._painted(turns, (Column(), Column())) | {self.stop: gr.update(value="Stop", interactive=True)}
-        for columns in self.streams.run(request.session_hash or "", turns, decoding):
-            yield self._painted(turns, columns)
+        can_stop = {self.stop: gr.update(value="Stop", interactive=True)}
+        yield self._painted(turns, (Column(), Column())) | can_stop
+        session = request.session_hash or ""
+        for columns in self.streams.run(session, turns, decoding):
+            # Of two updates that reach a browser together it may show the second alone: so each says it again.
+            yield self._painted(turns, columns) | (can_stop if self.streams.is_live(session) else {})
 
     def _painted(self, turns: list[Turn], columns: tuple[Column, ...]) -> dict[Component, Any]:
         base, tuned = columns
