@@ -24,6 +24,7 @@ from core import (
     lens,
     locks,
     paths,
+    queue_order,
     run_progress,
     run_request,
     run_work,
@@ -61,8 +62,6 @@ PAGE_GONE = "The playground was closed while it trained. Resume goes on from whe
 TERMINATED = "The engine was asked to end while it trained. Resume goes on from where it stood."
 UNEXPECTED = "Something unexpected went wrong ({}). The engine's log holds the details under {}."
 NOT_WRITTEN = "{}, so this could not be saved. Put that right and try again."
-# What a page asks by itself whenever its form changes, and what a person sits and waits for.
-PLAN, TALK = "preview", ("answer", "stream")
 NO_ROOM = "There is not enough memory for this. Close other programs, or choose a smaller base."
 
 
@@ -104,9 +103,8 @@ class Engine:
 
     def serve_forever(self) -> None:
         while not self.is_closing:
-            if self.waiting:
-                self._handle_next()
-            elif self.pipe.poll(0.5):
+            self._handle_all()
+            if self.pipe.poll(0.5):
                 self.listen()
 
     def listen(self) -> None:
@@ -157,20 +155,16 @@ class Engine:
 
     # One request
 
-    def _next(self) -> Request | None:
-        """Who is next: whoever came first, but a plan comes after all others."""
-        return min(self.waiting, key=lambda request: request.verb == PLAN, default=None)
-
-    def _handle_next(self) -> None:
-        if request := self._next():
+    def _handle_all(self, choose: Callable[[deque[Request]], Request | None] = queue_order.next_of) -> None:
+        """Do what waits, one after another, as long as there is one to choose."""
+        while not self.is_closing and (request := choose(self.waiting)):
             self.waiting.remove(request)
             self.handle(request)
 
     def _let_talk(self) -> None:
-        """What a plan calls while it measures: only who asks for an answer is let in, since the base must stay."""
+        """What a plan calls while it measures."""
         self.listen()
-        while not self.is_closing and (request := self._next()) and request.verb in TALK:
-            self._handle_next()
+        self._handle_all(queue_order.next_talk)
         if self.is_closing:
             raise Cancelled(self.is_closing)
 
@@ -345,8 +339,7 @@ class Engine:
     def _serve(self) -> None:
         """What a run calls between its micro-steps."""
         self.listen()
-        while self.waiting and not self.is_closing:
-            self._handle_next()
+        self._handle_all()
 
 
 RUN_VERBS: dict[str, Callable[[Engine, Request], None]] = {

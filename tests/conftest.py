@@ -181,6 +181,29 @@ def tiny_mistral_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
+@pytest.fixture
+def resident(tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    """The tiny Llama in memory, on the CPU in float32; collecting garbage would take longer than all the rest."""
+    import torch
+
+    from core import loader
+    from core.device import Device
+
+    monkeypatch.setattr(loader, "release", lambda kind: None)
+    paths.ensure_home()
+    return loader.ResidentModel(tiny_model_dir, Device("cpu", torch.float32, "sdpa", "for tests"))
+
+
+@pytest.fixture
+def tuned(resident) -> str:
+    """An adapter that is attached to it."""
+    from tests.make_adapter import make_adapter
+
+    make_adapter(resident, "tuned")
+    resident.attach("tuned")
+    return "tuned"
+
+
 @pytest.fixture(scope="session")
 def shared_starter_dir() -> Path:
     """The starter model in the project's own models/base, brought once where it is not there."""

@@ -1,37 +1,19 @@
 """A conversation goes on where it was read to, and says what it would say if it were read anew."""
 
-from pathlib import Path
-
 import pytest
 import torch
 import transformers
 
-from core import chat_cache, generate, loader, paths
+from core import chat_cache, generate
 from core.client import Response, Turn
-from core.device import Device
 from core.generate import answer, stream
 from core.loader import BASE, POLICY, ResidentModel
 from core.messages import Conversation, Message, Role, ask
 from core.settings import Decoding, Method, Settings, Size
 from tests.make_adapter import make_adapter
 
-CPU = Device("cpu", torch.float32, "sdpa", "for tests")
 GREEDY = Decoding(max_new_tokens=8, temperature=0.0)
 SYSTEM = Message(Role.SYSTEM, "Answer as a pirate, and never of lamps.")
-
-
-@pytest.fixture
-def resident(tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> ResidentModel:
-    monkeypatch.setattr(loader, "release", lambda kind: None)
-    paths.ensure_home()
-    return ResidentModel(tiny_model_dir, CPU)
-
-
-@pytest.fixture
-def tuned(resident: ResidentModel) -> str:
-    make_adapter(resident, "tuned")
-    resident.attach("tuned")
-    return "tuned"
 
 
 @pytest.fixture

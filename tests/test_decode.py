@@ -2,20 +2,18 @@
 
 import contextlib
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 import transformers
 from transformers import GenerationConfig
 
-from core import decode, loader, paths
-from core.device import Device, own_randomness
-from core.loader import BASE, ResidentModel
+from core import decode
+from core.device import own_randomness
+from core.loader import BASE
 from core.settings import Decoding
 from tests.make_adapter import make_adapter
 
-CPU = Device("cpu", torch.float32, "sdpa", "for tests")
 SIZES = {
     "vocab_size": 700, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 256, "tie_word_embeddings": True,
@@ -117,13 +115,6 @@ def test_a_few_of_many_rows_that_have_ended_stay_until_dropping_them_pays():
     said, sizes = ours(model, rows, DECODINGS["drawn"], ends)
     assert said == stock(model, rows, DECODINGS["drawn"], ends)
     assert all(a == b or 8 * (a - b) >= a for a, b in zip(sizes, sizes[1:], strict=False))
-
-
-@pytest.fixture
-def resident(tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> ResidentModel:
-    monkeypatch.setattr(loader, "release", lambda kind: None)
-    paths.ensure_home()
-    return ResidentModel(tiny_model_dir, CPU)
 
 
 @pytest.mark.parametrize("decoding", DECODINGS.values(), ids=DECODINGS)

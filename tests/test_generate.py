@@ -1,11 +1,9 @@
 """Responses: to whom they belong, how they end, and what is said when they cannot be given."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
-from core import generate, loader, paths
+from core import generate
 from core.client import Chunk, Response, Turn
 from core.device import Device
 from core.errors import OutOfMemory, PlaygroundError, RequestError
@@ -13,26 +11,11 @@ from core.generate import answer, stream
 from core.loader import BASE, ResidentModel
 from core.messages import Message, Role, ask
 from core.settings import Decoding
-from tests.make_adapter import make_adapter
 
 CPU = Device("cpu", torch.float32, "sdpa", "for tests")
 GREEDY = Decoding(max_new_tokens=8, temperature=0.0)
 DRAWN = Decoding(max_new_tokens=12, temperature=1.0, top_p=1.0, seed=5)
 PROMPTS = ["Hi", "Where is the lamp, and what does it stand on?", "How many apples?", "Put the kettle on " * 9]
-
-
-@pytest.fixture
-def resident(tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> ResidentModel:
-    monkeypatch.setattr(loader, "release", lambda kind: None)
-    paths.ensure_home()
-    return ResidentModel(tiny_model_dir, CPU)
-
-
-@pytest.fixture
-def tuned(resident: ResidentModel) -> str:
-    make_adapter(resident, "tuned")
-    resident.attach("tuned")
-    return "tuned"
 
 
 def only(responses: list[Response]) -> Response:

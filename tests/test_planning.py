@@ -22,7 +22,6 @@ from core import (
     runner,
 )
 from core.client import RunPlan, RunRequest
-from core.device import Device
 from core.errors import DataError, ModelError, SettingError
 from core.estimate import Shape
 from core.forecast import Costs
@@ -31,16 +30,8 @@ from core.planning import Planner
 from core.runs import RunStatus
 from core.settings import Method, Settings, Size
 
-CPU = Device("cpu", torch.float32, "sdpa", "for tests")
 FAST = {"learning_rate": 1e-3, "epochs": 1, "batch_size": 4, "accumulation": 2, "lora_rank": 4, "max_length": 256}
 GIB = 1024**3
-
-
-@pytest.fixture
-def resident(tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> ResidentModel:
-    monkeypatch.setattr(loader, "release", lambda kind: None)
-    paths.ensure_home()
-    return ResidentModel(tiny_model_dir, CPU)
 
 
 def request(dataset: object, **changes) -> RunRequest:

@@ -1,23 +1,11 @@
 """Timing a model leaves no trace in it."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
-from core import forecast, loader, paths, probe
-from core.device import Device
+from core import forecast, probe
 from core.loader import BASE, ResidentModel
 from tests.make_adapter import make_adapter
-
-CPU = Device("cpu", torch.float32, "sdpa", "for tests")
-
-
-@pytest.fixture
-def resident(tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> ResidentModel:
-    monkeypatch.setattr(loader, "release", lambda kind: None)
-    paths.ensure_home()
-    return ResidentModel(tiny_model_dir, CPU)
 
 
 def everything(resident: ResidentModel) -> tuple[list, dict, list]:
