@@ -13,6 +13,7 @@ from core import (
     awake,
     device,
     generate,
+    history,
     inspection,
     locks,
     paths,
@@ -40,7 +41,7 @@ COLUMNS = ("prompt", "chosen", "rejected")
 # Libraries warn of their own future; a terminal is for what concerns the user.
 warnings.simplefilter("ignore")
 
-RESUME = "Resume it with: {} playground.py train --run {} --resume"
+RESUME = "Resume it with: {}"
 
 
 # train
@@ -76,8 +77,8 @@ def _train(asked: argparse.Namespace) -> Result:
     if run.status is RunStatus.FAILED:
         raise PlaygroundError(run.reason)
     if run.status in (RunStatus.STOPPED, RunStatus.INTERRUPTED):
-        how = f"accelerate launch --multi_gpu --num_processes {ranks.count()}" if ranks.count() > 1 else "python"
-        say(f"{run.name} is {run.status} at step {run.step} of {run.steps}. {RESUME.format(how, run.name)}")
+        how = history.resume_command(run.name)
+        say(f"{run.name} is {run.status} at step {run.step} of {run.steps}. {RESUME.format(how)}")
     else:
         say(f"{run.name} is finished: {adapters.find(run.name)}")
     if asked.recipe == "seed" and run.status is RunStatus.FINISHED:

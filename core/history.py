@@ -171,6 +171,14 @@ def reproduce_command(name: str) -> str:
     return shlex.join([*(_launcher(processes) if processes else [_program("python")]), *_repeated(path)])
 
 
+def resume_command(name: str) -> str:
+    """What goes on with a run, on as many processes as it began with."""
+    processes = _config(name).get("processes")
+    return shlex.join(
+        [*(_launcher(processes) if processes else ["python"]), "playground.py", "train", "--run", name, "--resume"]
+    )
+
+
 def launch_command(name: str) -> str:
     """What trains a run of one process on several GPUs, with as many pairs a step; empty where they cannot be shared
     out evenly."""

@@ -22,6 +22,7 @@ from core import (
     disk,
     estimate,
     evaluate,
+    history,
     model_card,
     paths,
     ranks,
@@ -330,9 +331,8 @@ def check_resumable(name: str) -> Run:
         raise AdapterError(f"The run '{name}' was cut off before it began, so there is nothing to resume.")
     processes = runs.read_config(paths.run_dir(name) / "run.yaml").get("processes", 1)
     if processes != ranks.count():
-        how = f"with accelerate launch --num_processes {processes}" if processes != 1 else "without accelerate launch"
         raise RequestError(
             f"The run '{name}' was started with {processes} at work, and goes on with as many, not with "
-            f"{ranks.count()}: resume it {how}."
+            f"{ranks.count()}. Resume it with: {history.resume_command(name)}"
         )
     return run

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from core import adapters, paths, run_progress, run_request, runner, runs
+from core import adapters, history, paths, run_progress, run_request, runner, runs
 from core.client import RunRequest
 from core.device import Device
 from core.errors import RequestError
@@ -82,8 +82,10 @@ def test_two_processes_stop_together_at_the_adapter_that_one_process_has_there(t
     assert "Each prompt is computed twice" not in (paths.run_dir("two") / "log.txt").read_text()
     assert runs.read_config(paths.run_dir("two") / "run.yaml")["processes"] == 2
 
-    with pytest.raises(RequestError, match="with 2 at work, .* resume it with accelerate launch --num_processes 2"):
+    with pytest.raises(RequestError, match="with 2 at work, and goes on with as many") as refused:
         runner.check_resumable("two")
+    assert str(refused.value).endswith(f"Resume it with: {history.resume_command('two')}")
+    assert "--num_processes 2 playground.py train --run two --resume" in history.resume_command("two")
 
     resident = ResidentModel(tiny_model_dir, Device("cpu", torch.float32, "sdpa", "for tests"))
     request = RunRequest(method="dpo", dataset=str(uneven_pairs), run="one", settings={**SETTINGS, "batch_size": 4})
