@@ -1,6 +1,6 @@
 """Ten minutes on a real Mac: what no test on another machine can show, printed as a report to paste.
 
-`make mac-check`. Half-precision SFT and DPO on the resident model, chat in the middle of a run, memory and time
+`make mac-check`; with `--on cuda` or `--on cpu` the same on another machine. Half-precision SFT and DPO on the resident model, chat in the middle of a run, memory and time
 against what was predicted, the base proven after each. Writes only into a temporary folder.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate")
-NOT_A_MAC = "This check is for a Mac with Apple silicon. Elsewhere, --cpu does the same work on the processor."
+NOT_A_MAC = "This check is for a Mac with Apple silicon. Elsewhere, --on cpu or --on cuda does the same work there."
 QUESTION = "What should I have ready before I call my landlord about a broken heater?"
 BATCH = 4
 
@@ -255,7 +255,7 @@ class Check:
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cpu", action="store_true", help="the same work on the processor of any machine")
+    parser.add_argument("--on", choices=("mps", "cuda", "cpu"), default="mps", help="the same work elsewhere")
     parser.add_argument("--steps", type=int, default=20, help="optimiser steps of each run (default 20)")
     parser.add_argument("--model", default="smollm2-135m-instruct", help="another base: a folder or a Hub id")
     return parser.parse_args()
@@ -264,7 +264,7 @@ def parsed() -> argparse.Namespace:
 def main() -> int:
     asked = parsed()
     is_mac = sys.platform == "darwin" and platform.machine() == "arm64"
-    if not is_mac and not asked.cpu:
+    if asked.on == "mps" and not is_mac:
         print(NOT_A_MAC, file=sys.stderr)
         return 2
     sys.path.insert(0, str(PROJECT))
@@ -275,13 +275,13 @@ def main() -> int:
     redact.load_env()
     bases = Path(os.environ.get("PLAYGROUND_HOME") or PROJECT).expanduser() / "models" / "base"
     report = Report()
-    with tempfile.TemporaryDirectory(prefix="mac-check-") as home:
+    with tempfile.TemporaryDirectory(prefix="machine-check-") as home:
         (Path(home) / "models").mkdir()
         bases.mkdir(parents=True, exist_ok=True)
         (Path(home) / "models" / "base").symlink_to(bases.resolve())
         os.environ["PLAYGROUND_HOME"] = home
         began = time.monotonic()
-        Check(report, "cpu" if asked.cpu else "mps", asked.model, asked.steps).run()
+        Check(report, asked.on, asked.model, asked.steps).run()
         report.part("All of it", lambda: report.say("took", f"{(time.monotonic() - began) / 60:.1f} min"))
     print("\nThe report, to paste:\n\n" + "\n".join(report.lines).strip())
     return 1 if report.num_failed else 0
