@@ -19,8 +19,8 @@ from core.settings import Settings
 PAD_TO = {"mps": 64}
 
 # Batches are cut from so many batches' rows sorted by length: on HH-RLHF 4 % of what goes through the model is then
-# padding, 11 % with 8, and 61 % in a random order. Lengths are sorted as if they were up to 8 % longer than they are, by
-# lot, or few rows would make the same batches in each pass.
+# padding, 11 % with 8, and 61 % in a random order. Lengths are sorted as if they were up to 8 % longer than they are,
+# by lot, or few rows would make the same batches in each pass.
 POOL_BATCHES, NEARLY = 32, 0.08
 
 

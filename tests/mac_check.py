@@ -1,7 +1,8 @@
 """Ten minutes on a real Mac: what no test on another machine can show, printed as a report to paste.
 
-`make mac-check`; with `--on cuda` or `--on cpu` the same on another machine. Half-precision SFT and DPO on the resident model, chat in the middle of a run, memory and time
-against what was predicted, the base proven after each. Writes only into a temporary folder.
+`make mac-check`; with `--on cuda` or `--on cpu` the same on another machine. Half-precision SFT and DPO on the resident
+model, chat in the middle of a run, memory and time against what was predicted, the base proven after each. Writes only
+into a temporary folder.
 """
 
 import argparse
