@@ -2,11 +2,13 @@
 # make test       set up what is missing, then run every test
 # make check      format, lint and types
 # make bench      how soon it answers, how fast beside TRL, how often a comparison or the coach is wrong, and the plan
+# make faults     how reliable it is: every figure, hours of tries, going on where it was cut off
 #
 # PYTHON=python3.12            the Python that .venv is made with (3.11 or newer)
 # PLAYGROUND_ARGS="--port 80"  handed to playground.py
 # PYTEST_ARGS="-k name"        handed to pytest
-# BENCH_ARGS="--data FILE"      handed to the table of speeds
+# BENCH_ARGS="--data FILE"     handed to the table of speeds
+# FAULTS_ARGS="--short"        handed to the figures of reliability
 #
 # Written for GNU make 3.81, which macOS ships.
 
@@ -19,7 +21,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 	done; echo python3)
 endif
 
-.PHONY: all run setup dev-setup test check bench mac-check python
+.PHONY: all run setup dev-setup test check bench faults mac-check python
 
 all: run
 
@@ -54,6 +56,9 @@ bench: dev-setup
 	@$(VENV_PYTHON) -m tests.bench.coach_table
 	@$(VENV_PYTHON) -m tests.bench.predictions
 	@$(VENV_PYTHON) -m tests.bench.speed $(BENCH_ARGS)
+
+faults: dev-setup
+	@$(VENV_PYTHON) -m tests.faults.figures $(FAULTS_ARGS)
 
 mac-check: setup
 	@$(VENV_PYTHON) tests/mac_check.py
