@@ -85,9 +85,9 @@ def execute(resident: ResidentModel, name: str, control: Control, is_resumed: bo
     if control.is_discarded and status is not RunStatus.FAILED:
         shutil.rmtree(paths.run_dir(name), ignore_errors=True)
         return replace(reporter.run, status=status, reason=DISCARDED)
-    disk.sweep(paths.run_dir(name))
-    runs.log(name, f"{status} {reason}".strip())
     try:
+        disk.sweep(paths.run_dir(name))
+        runs.log(name, f"{status} {reason}".strip())
         return runs.write(reporter.run, status=status, reason=reason, eta_s=None)
     except OSError as error:
         log.error("%s is %s, and that could not be written: %s", name, status, error)

@@ -1,11 +1,13 @@
 """Training where something goes wrong on the way: the run says so in a sentence, and nothing that was good is lost."""
 
 import contextlib
-import gc
+import errno
 import json
 import math
 import os
 import shutil
+import tempfile
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 import torch
 import transformers
 
-from core import checkpoints, coach, history, paths, run_progress, run_request, run_work, runner, runs, trainer
+from core import checkpoints, coach, disk, history, paths, run_progress, run_request, run_work, runner, runs, trainer
 from core.client import RunRequest, Turn
 from core.errors import AdapterError, DataError, ModelError, RequestError, SettingError
 from core.evidence import Evidence
@@ -257,7 +259,7 @@ def test_066_memory_that_runs_out_in_a_step_is_given_back_and_the_run_says_what_
     def short(self, *args, **kwargs):
         trainers.append(weakref.ref(self))
         if self.state.global_step == 3:
-            raise error.with_traceback(None)
+            raise type(error)(*error.args)
         return stock(self, *args, **kwargs)
 
     name = prepared(resident, pairs_file)
@@ -269,13 +271,31 @@ def test_066_memory_that_runs_out_in_a_step_is_given_back_and_the_run_says_what_
         "Memory ran out at step 3. Lower the batch size or max length, or turn gradient checkpointing on, and start "
         "again."
     )
-    # The error itself, kept for this table, still holds on to the step's frames: a run's own is dropped.
-    error.__traceback__ = None
-    gc.collect()
     assert trainers[0]() is None
     assert [name for name, _ in resident.model.named_parameters() if ".lora_" in name] == []
     assert still_talks(resident)
     assert train(resident, name, is_resumed=True).status is RunStatus.FINISHED
+
+
+def test_063_a_disk_that_is_full_to_the_last_byte_still_has_room_to_say_so(resident, pairs_file, monkeypatch):
+    name = prepared(resident, pairs_file)
+    room, is_full, mkstemp = paths.run_dir(name) / disk.ROOM, [], tempfile.mkstemp
+
+    def as_on_a_full_disk(*args, **kwargs):
+        if is_full and room.exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return mkstemp(*args, **kwargs)
+
+    monkeypatch.setattr(tempfile, "mkstemp", as_on_a_full_disk)
+    failed = train(resident, name, serve=at_step(name, 3, lambda: is_full.append(True)))
+    assert failed.reason == (
+        "The disk is full (a checkpoint takes 0.1 MB), so the run could not be saved. Put that right and resume; the "
+        "last checkpoint is kept."
+    )
+    assert (runs.read_run(name).status, runs.read_run(name).reason) == (RunStatus.FAILED, failed.reason)
+    assert not room.exists()
+    assert train(resident, name, is_resumed=True).status is RunStatus.FINISHED
+    assert not room.exists()
 
 
 @contextlib.contextmanager
@@ -389,6 +409,30 @@ def trained_as(stand_in: SimpleNamespace) -> trainer.ResidentSFTTrainer:
     empty = object.__new__(trainer.ResidentSFTTrainer)
     empty.args = stand_in.args
     return empty
+
+
+# Stop
+
+
+def test_072_a_stop_is_heard_at_once_and_done_within_a_step_and_its_save(resident, pairs_file):
+    """Asked for between two of the four batches of the third step."""
+    name = prepared(resident, pairs_file, settings={"batch_size": 1, "accumulation": 4, "checkpoint_every": 20})
+    control, visits = run_progress.Control(), []
+
+    def serve() -> None:
+        if len(runs.read_metrics(name)) == 2:
+            visits.append(time.monotonic())
+            control.is_stopping = len(visits) >= 2
+
+    control.serve = serve
+    stopped = runner.execute(resident, name, control)
+    assert (stopped.status, stopped.step, stopped.steps) == (RunStatus.STOPPED, 3, STEPS)
+    assert len(visits) == 4
+    kept = checkpoints.latest_verified(paths.run_dir(name) / "checkpoints")
+    assert kept is not None
+    assert checkpoints.step_of(kept) == 3
+    assert runner.check_resumable(name).status is RunStatus.STOPPED
+    assert runs.list_adapters() == [name]
 
 
 # What is refused before anything begins

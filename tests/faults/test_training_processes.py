@@ -57,7 +57,8 @@ def page(own_home: Path, tiny_model_dir: Path, pairs_file: Path) -> Iterator[Cal
     for process in opened:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.wait()
+        process.stdout.close()
 
 
 def engine_of(process: subprocess.Popen) -> psutil.Process:
