@@ -42,7 +42,7 @@ LONGER_SHARE, GROWN = 2 / 3, 1.5
 JUMP, LEAST_JUMPS, CLIPPED_AT = 5.0, 2, 1.0
 # Of how many steps before a step the median is what is usual there: fewest and most.
 USUAL_STEPS = (3, 50)
-# Adam makes steps of usual size of any gradient that is not nought: what is smaller than this is rounding.
+# Norms of good runs are above 0.01 to their end: what is smaller than this is rounding.
 NO_GRADIENT, NO_GRADIENT_STEPS = 1e-7, 20
 LOWER, HIGHER, MUCH_HIGHER = 1 / 3, 3.0, 10.0
 
