@@ -15,8 +15,7 @@ import torch
 from peft import set_peft_model_state_dict
 from safetensors.torch import load_file
 
-from core import paths
-from core.adapters import SEAL, WEIGHTS, replace_folder, save_policy, seal, sha256
+from core.adapters import WEIGHTS, read_sealed, replace_folder, save_policy, sha256, write_sealed
 from core.errors import AdapterError
 from core.runs import fsync_folder
 
@@ -60,8 +59,7 @@ def commit(aside: Path, final: Path, made_of: Mapping[str, Any]) -> None:
     for path in files:
         with path.open("rb+") as file:
             os.fsync(file.fileno())
-    manifest = {"made_of": dict(made_of), "files": {path.name: sha256(path) for path in files}}
-    paths.write_json(aside / MANIFEST, {**manifest, SEAL: seal(manifest)})
+    write_sealed(aside / MANIFEST, {"made_of": dict(made_of), "files": {path.name: sha256(path) for path in files}})
     fsync_folder(aside)
     replace_folder(aside, final)
 
@@ -90,7 +88,7 @@ def to_resume(root: Path) -> Path | None:
 
 def made_of(root: Path) -> Mapping[str, Any]:
     """What the newest checkpoint was trained with; empty where there is none."""
-    manifests = (_manifest(path) for path in whole(root))
+    manifests = (read_sealed(path / MANIFEST) for path in whole(root))
     return next((manifest["made_of"] for manifest in manifests if manifest), {})
 
 
@@ -100,17 +98,11 @@ def size(root: Path) -> int:
 
 
 def is_intact(checkpoint: Path) -> bool:
-    files = _manifest(checkpoint).get("files", {})
     try:
+        files = read_sealed(checkpoint / MANIFEST).get("files", {})
         return bool(files) and all(sha256(checkpoint / name) == digest for name, digest in files.items())
     except OSError:  # absent, a folder, or not to be read
         return False
-
-
-def _manifest(checkpoint: Path) -> dict[str, Any]:
-    """As it was written; empty where it is not."""
-    manifest = paths.read_json(checkpoint / MANIFEST)
-    return manifest if isinstance(manifest, dict) and manifest.get(SEAL) == seal(manifest) else {}
 
 
 def step_of(checkpoint: Path) -> int:

@@ -11,7 +11,19 @@ import pytest
 import torch
 import transformers
 
-from core import checkpoints, coach, history, paths, run_progress, run_request, run_work, runner, runs, trainer
+from core import (
+    adapters,
+    checkpoints,
+    coach,
+    history,
+    paths,
+    run_progress,
+    run_request,
+    run_work,
+    runner,
+    runs,
+    trainer,
+)
 from core.errors import AdapterError, DataError, ModelError, RequestError, SettingError
 from core.evidence import Evidence
 from core.runs import RunStatus
@@ -41,6 +53,20 @@ def test_059_where_no_checkpoint_is_whole_a_run_does_not_begin_anew_in_silence(r
     shutil.rmtree(root)
     runner.check_resumable(name)
     assert train(resident, name, is_resumed=True).status is RunStatus.FINISHED
+
+
+def test_060_a_flipped_bit_that_json_reads_alike_is_seen_too(resident, pairs_file):
+    name = prepared(resident, pairs_file, settings={"learning_rate": 5e-5})
+    assert train(resident, name).status is RunStatus.FINISHED
+    newest = checkpoints.whole(paths.run_dir(name) / "checkpoints")[0]
+    for manifest in (newest / "manifest.json", runs.adapter_dir(name) / "manifest.json"):
+        whole = manifest.read_text()
+        manifest.write_text(whole.replace("5e-05", "5E-05"))
+        assert manifest.read_text() != whole
+    assert not checkpoints.is_intact(newest)
+    with pytest.raises(AdapterError) as error:
+        adapters.verify(runs.adapter_dir(name))
+    assert str(error.value) == f"The adapter '{name}' is damaged: manifest.json is not as it was written."
 
 
 def _edit(name: str, **changes) -> None:

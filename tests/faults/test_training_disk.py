@@ -76,6 +76,7 @@ def test_063_a_disk_that_is_full_to_the_last_byte_still_has_room_to_say_so(resid
     )
     assert (runs.read_run(name).status, runs.read_run(name).reason) == (RunStatus.FAILED, failed.reason)
     assert not room.exists()
+    is_full.clear()
     assert train(resident, name, is_resumed=True).status is RunStatus.FINISHED
     assert not room.exists()
 
