@@ -19,8 +19,8 @@ from core import paths, runs
 from core.runs import RunStatus
 from tests.faults.figures.figure import Tried
 
-NUM_PAIRS = 16
-NUM_STEPS = 4
+NUM_PAIRS = 32
+NUM_STEPS = 8
 # Dropout, so that a random state that was not restored shows; batches that are added up, so that kills fall between.
 SETTINGS = {
     "learning_rate": 1e-3, "epochs": 1, "batch_size": 2, "accumulation": 2, "lora_rank": 4, "lora_dropout": 0.1,
