@@ -70,10 +70,28 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Provenance and file hashes; empty where the adapter was made elsewhere and has none."""
     if not (folder / MANIFEST).exists():
         return {}
-    manifest = paths.read_json(folder / MANIFEST)
-    if not isinstance(manifest, dict) or any(key not in manifest for key in SEALED) or manifest[SEAL] != seal(manifest):
+    manifest = read_sealed(folder / MANIFEST)
+    if any(key not in manifest for key in SEALED):
         raise AdapterError(f"The adapter '{folder.parent.name}' is damaged: {MANIFEST} is not as it was written.")
     return manifest
+
+
+def write_sealed(path: Path, manifest: Mapping[str, Any]) -> None:
+    paths.write_json(path, {**manifest, SEAL: seal(manifest)})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """A manifest; empty where it is not byte for byte as it was written."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        manifest = json.loads(text)
+        # 1e-05 and 1E-05 are one number and two texts.
+        is_whole = (
+            isinstance(manifest, dict) and manifest.get(SEAL) == seal(manifest) and paths.as_json(manifest) == text
+        )
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return manifest if is_whole else {}
 
 
 def seal(manifest: Mapping[str, Any]) -> str:
@@ -177,8 +195,7 @@ def write(model: Any, folder: Path, provenance: Mapping[str, Any], card: str) ->
         if not file.keys():
             raise AdapterError("The adapter came out empty, so it was not saved.")
     files = {path.name: sha256(path) for path in sorted(aside.iterdir())}
-    manifest = {**provenance, "files": files}
-    paths.write_json(aside / MANIFEST, {**manifest, SEAL: seal(manifest)})
+    write_sealed(aside / MANIFEST, {**provenance, "files": files})
     fsync_folder(aside)
     replace_folder(aside, folder)
 

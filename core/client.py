@@ -43,6 +43,8 @@ __all__ = [
 ]  # fmt: skip
 
 CLOSE_S = 30.0
+# From the closed pipe to the end of the process.
+GRACE_S = 10.0
 AGAIN = "{} It is being started again."
 DEATH = "The engine ended: {}. Runs are kept and can be resumed; what was being answered is lost."
 
@@ -113,7 +115,11 @@ class EngineClient:
             while True:
                 self._route(pipe.recv())
         except (EOFError, OSError):
-            process.join(timeout=10)
+            process.join(timeout=GRACE_S)
+            if process.exitcode is None:
+                # What it had to save is saved: something hangs on its way out, and would keep the page from ending.
+                process.kill()
+                process.join()
             self._bury(process.exitcode)
         finally:
             pipe.close()

@@ -43,6 +43,16 @@ def advise(evidence: Evidence) -> list[Card]:
 # The gravest first: a page shows the first few alone.
 RULES = (
     Rule(
+        "no_gradient",
+        "The pairs teach nothing",
+        rules.no_gradient,
+        "Nothing in these pairs pulls the adapter anywhere: chosen and rejected replies are alike, or the loss is as "
+        "low as it can be.",
+        "Stop, and read some of the pairs: do the replies differ? Take other pairs where they do not.",
+        rules.nothing,
+        f"{DPO_PAPER}: the gradient is the difference between the two replies, and fades as the margin grows",
+    ),
+    Rule(
         "nothing_moves",
         "Nothing moves",
         rules.nothing_moves,

@@ -42,6 +42,8 @@ LONGER_SHARE, GROWN = 2 / 3, 1.5
 JUMP, LEAST_JUMPS, CLIPPED_AT = 5.0, 2, 1.0
 # Of how many steps before a step the median is what is usual there: fewest and most.
 USUAL_STEPS = (3, 50)
+# Norms of good runs are above 0.01 to their end: what is smaller than this is rounding.
+NO_GRADIENT, NO_GRADIENT_STEPS = 1e-7, 20
 LOWER, HIGHER, MUCH_HIGHER = 1 / 3, 3.0, 10.0
 
 
@@ -137,6 +139,13 @@ def gradient_spikes(evidence: Evidence) -> str:
         f"At {len(jumps)} of {len(norms)} steps the gradient's norm was over {JUMP:.0f} times what had been usual, and "
         f"reached {max(jumps):.1f}."
     )
+
+
+def no_gradient(evidence: Evidence) -> str:
+    norms = evidence.every("grad_norm")[-NO_GRADIENT_STEPS:]
+    if len(norms) < NO_GRADIENT_STEPS or max(norms) >= NO_GRADIENT:
+        return ""
+    return f"For {len(norms)} steps the gradient's norm has been under {NO_GRADIENT:.0e}: there is nothing to follow."
 
 
 def ranks_not_speaks(evidence: Evidence) -> str:
@@ -240,6 +249,10 @@ def sft_term_or_sft_first(evidence: Evidence) -> dict[str, Any]:
 def _sft_term(evidence: Evidence) -> dict[str, Any]:
     with_term = f"{evidence.settings.get('loss')}+sft"
     return {"loss": with_term} if with_term in LOSSES else {}
+
+
+def nothing(_: Evidence) -> dict[str, Any]:
+    return {}
 
 
 def sft_first(_: Evidence) -> dict[str, Any]:

@@ -61,7 +61,6 @@ log = logging.getLogger(__name__)
 PAGE_GONE = "The playground was closed while it trained. Resume goes on from where it stood."
 TERMINATED = "The engine was asked to end while it trained. Resume goes on from where it stood."
 UNEXPECTED = "Something unexpected went wrong ({}). The engine's log holds the details under {}."
-NOT_WRITTEN = "{}, so this could not be saved. Put that right and try again."
 NO_ROOM = "There is not enough memory for this. Close other programs, or choose a smaller base."
 
 
@@ -75,6 +74,7 @@ class Engine:
         self.waiting: deque[Request] = deque()
         self.cancelled: set[int] = set()
         self.control: run_progress.Control | None = None
+        self.ended: Run | None = None
         self.is_closing = ""
         self.planner = Planner()
         self.verbs: dict[str, Callable[..., Any]] = {
@@ -104,6 +104,8 @@ class Engine:
     def serve_forever(self) -> None:
         while not self.is_closing:
             self._handle_all()
+            if self.ended and runs.settle(self.ended):
+                self.ended = None
             if self.pipe.poll(0.5):
                 self.listen()
 
@@ -197,7 +199,7 @@ class Engine:
         if device.is_out_of_memory(error):
             return OutOfMemory(NO_ROOM)
         if reason := disk.reason(error):
-            return PlaygroundError(NOT_WRITTEN.format(reason))
+            return PlaygroundError(disk.NOT_WRITTEN.format(reason))
         mark = uuid.uuid4().hex[:8]
         log.exception("%s", mark)
         return PlaygroundError(UNEXPECTED.format(type(error).__name__, mark))
@@ -327,7 +329,7 @@ class Engine:
         self.control = run_progress.Control(serve=self._serve)
         self.tell(run=name)
         try:
-            run = runner.execute(self.loaded(), name, self.control, is_resumed)
+            self.ended = run = runner.execute(self.loaded(), name, self.control, is_resumed)
             awake.notify(f"{name}: {run.status}", run.reason)
             following = runner.next_of(self.loaded(), run)
         finally:

@@ -13,8 +13,8 @@ from core.redact import redact
 CAUSES = {
     0: "it was asked to",
     -signal.SIGKILL: "it was killed (SIGKILL), likely for want of memory",
-    -signal.SIGSEGV: "it crashed (SIGSEGV)",
-    -signal.SIGABRT: "it aborted (SIGABRT)",
+    -signal.SIGSEGV: "it crashed (SIGSEGV); models/logs/engine.log says where",
+    -signal.SIGABRT: "it aborted (SIGABRT); models/logs/engine.log says where",
 }
 SIGNALS = {number.value: number.name for number in signal.Signals}
 MAX_LINE_CHARACTERS = 200

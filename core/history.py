@@ -29,7 +29,8 @@ MAX_BLOCKS = 10
 # What a run.yaml holds besides settings, in words.
 NAMES = {
     "method": "Method", "model": "Base", "base_fingerprint": "Fingerprint of the base", "dataset": "Data",
-    "data_sha256": "SHA-256 of the data", "from_adapter": "Starts from", "is_trait_counted": "Trait counted",
+    "data_sha256": "SHA-256 of the data", "from_adapter": "Starts from",
+    "from_adapter_sha256": "SHA-256 of what it starts from", "is_trait_counted": "Trait counted",
     "pinned": "Pinned prompts", "processes": "Processes",
 }  # fmt: skip
 

@@ -15,6 +15,7 @@ from core.runs import Phase, Run, RunStatus
 
 WRITE_EVERY_S = 0.5
 PAUSE_S = 0.05
+STOOD_STILL = "stood still for {:.0f} s: the computer slept, or the process was stopped; the run goes on"
 
 
 @dataclass
@@ -82,6 +83,12 @@ class Reporter:
             time.sleep(PAUSE_S)
             self.control.serve()
         self._write(status=RunStatus.RUNNING)
+
+    def stood_still(self, seconds: float, counted: float) -> None:
+        """Note a standstill, and reckon without what the clock has counted of it."""
+        runs.log(self.run.name, STOOD_STILL.format(seconds))
+        self.phase_began += counted
+        self.trained_at += counted
 
     def trained(self) -> None:
         """Count the time since `trained_at` as training's."""

@@ -136,15 +136,21 @@ def _fill(
             "data": DATA_FILE,
             "data_sha256": digest,
             "from_adapter": request.from_adapter,
+            **({"from_adapter_sha256": resident.mark(request.from_adapter)} if request.from_adapter else {}),
             "is_trait_counted": request.is_trait_counted and request.dataset == STARTER_DATA,
             "settings": settings.as_dict(method),
             # What an optimiser step sees depends on it.
             **({"processes": ranks.count()} if ranks.count() > 1 else {}),
             "pinned": list(checked_pinned(request.pinned)),
             **({"then": request.then} if request.then is not None else {}),
-            "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+            "versions": versions(),
         },
     )
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that a run's numbers depend on, as they are installed now."""
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
 def read_settings(resident: ResidentModel, request: RunRequest) -> tuple[Method, Settings]:
@@ -166,7 +172,7 @@ def with_config(request: RunRequest) -> RunRequest:
         return request
     config = runs.read_config(Path(request.config))
     known = {"method", "model", "dataset", "from_adapter", "is_trait_counted", "settings", "pinned", "then"}
-    other = {"base_fingerprint", "data", "data_sha256", "processes", "versions"}
+    other = {"base_fingerprint", "data", "data_sha256", "from_adapter_sha256", "processes", "versions"}
     unknown = sorted(set(config) - known - other)
     if unknown:
         raise RequestError(f"{request.config} has an unknown entry '{unknown[0]}'. Known: {', '.join(sorted(known))}.")

@@ -31,6 +31,7 @@ from core import (
     run_work,
     runs,
     shared_prefix,
+    standstill,
     timeline,
 )
 from core.device import MemoryWatch, is_out_of_memory, release
@@ -55,14 +56,17 @@ OUT_OF_MEMORY = (
 TWICE = "Each prompt is computed twice: {}."
 DISCARDED = "Discarded: nothing of it is kept."
 NOT_SAVED = "{}, so the run could not be saved. Put that right and resume; the last checkpoint is kept."
+NEEDED = " (a checkpoint takes {:,.1f} MB)"
 
 
 def execute(resident: ResidentModel, name: str, control: Control, is_resumed: bool = False) -> Run:
     """Do the run, or go on with it. Its end, good or bad, is in the run that comes back and on disk."""
-    reporter = Reporter(runs.write(runs.read_run(name), status=RunStatus.RUNNING, reason=""), control)
+    reporter = Reporter(replace(runs.read_run(name), status=RunStatus.RUNNING, reason=""), control)
+    disk.keep_room(paths.run_dir(name))
     runs.log(name, "resumed" if is_resumed else "started")
     try:
         with MemoryWatch(resident.device.kind) as memory, awake.awake(), contextlib.ExitStack() as stack:
+            stack.enter_context(standstill.watched(reporter.stood_still))
             stack.callback(release, resident.device.kind)
             stack.callback(resident.close_policy)
             stack.enter_context(resident.chat_cache.closed())
@@ -81,9 +85,9 @@ def execute(resident: ResidentModel, name: str, control: Control, is_resumed: bo
     if control.is_discarded and status is not RunStatus.FAILED:
         shutil.rmtree(paths.run_dir(name), ignore_errors=True)
         return replace(reporter.run, status=status, reason=DISCARDED)
-    _sweep(paths.run_dir(name))
-    runs.log(name, f"{status} {reason}".strip())
     try:
+        disk.sweep(paths.run_dir(name))
+        runs.log(name, f"{status} {reason}".strip())
         return runs.write(reporter.run, status=status, reason=reason, eta_s=None)
     except OSError as error:
         log.error("%s is %s, and that could not be written: %s", name, status, error)
@@ -99,12 +103,6 @@ def next_of(resident: ResidentModel, run: Run) -> Run | None:
         return None
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what a failed or killed write left aside: on a full disk, the run's last word needs its room."""
-    for aside in (*folder.glob(".*.new"), *folder.glob("checkpoints/.*.new")):
-        shutil.rmtree(aside, ignore_errors=True)
-
-
 def _ending(control: Control) -> tuple[RunStatus, str]:
     if control.interruption:
         return RunStatus.INTERRUPTED, control.interruption
@@ -116,7 +114,8 @@ def _sentence(error: Exception, run: Run, name: str) -> str:
     if is_out_of_memory(error):
         return OUT_OF_MEMORY.format(run.step)
     if reason := disk.reason(error):
-        return NOT_SAVED.format(reason)
+        needed = checkpoints.size(paths.run_dir(name) / "checkpoints") if disk.is_full(error) else 0
+        return NOT_SAVED.format(reason + (NEEDED.format(needed / 1e6) if needed else ""))
     return f"Training ended with an unexpected error ({type(error).__name__}). Its log.txt holds the details."
 
 
@@ -188,7 +187,7 @@ def _job(
 
 
 def _checkpoint(name: str, folder: Path) -> Path | None:
-    checkpoint = checkpoints.latest_verified(folder / "checkpoints")
+    checkpoint = checkpoints.to_resume(folder / "checkpoints")
     if checkpoint is not None:
         runs.cut_metrics(name, checkpoints.step_of(checkpoint))
     return checkpoint
@@ -241,7 +240,7 @@ def _train(
     folder = paths.run_dir(name) / "checkpoints"
     ranks.tell(Order(name, resident.name, reference, resume_from))
     with ranks.in_step():
-        trainer.train(resident, work.method, work.settings, rows, reference, folder, hooks, resume_from)
+        trainer.train(resident, work.method, work.settings, rows, reference, folder, hooks, resume_from, work.made_of)
 
 
 def _watch(resident: ResidentModel, work: Work, held_rows: Sequence[TokenPair], reporter: Reporter) -> Watch:
@@ -329,6 +328,7 @@ def check_resumable(name: str) -> Run:
         raise RequestError(f"The run '{name}' is {run.status} already.")
     if not (paths.run_dir(name) / "run.yaml").is_file():
         raise AdapterError(f"The run '{name}' was cut off before it began, so there is nothing to resume.")
+    checkpoints.to_resume(paths.run_dir(name) / "checkpoints")
     processes = runs.read_config(paths.run_dir(name) / "run.yaml").get("processes", 1)
     if processes != ranks.count():
         raise RequestError(

@@ -147,6 +147,20 @@ def _is_like(value: object, example: object) -> bool:
     return isinstance(value, str if isinstance(example, str) else type(example))
 
 
+def settle(run: Run) -> bool:
+    """Whether the last word on a run that this process has ended stands on disk; where there was no room or right to
+    write it, that is tried again."""
+    try:
+        found = read_run(run.name)
+        if found.is_alive and found.pid == os.getpid():
+            write(run)
+    except RequestError:  # renamed or deleted since
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def explain_interruption(name: str, reason: str) -> None:
     """Say in the run's own folder why its process is gone, where that process could not any more."""
     with contextlib.suppress(RequestError, OSError):

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -27,6 +28,10 @@ from core.settings import Method, Settings
 from core.token_rows import PAD_TO, GroupedSampler, TokenPair
 
 MAX_GRAD_NORM = 1.0
+NOT_FINITE = (
+    "The weights were no longer finite after step {}, so training stopped there. Lower the learning rate and start "
+    "again; the last checkpoint is kept."
+)
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,7 @@ class _OnResident:
     """What both trainers do differently from stock; mixed in before the TRL class."""
 
     checkpoint_root: Path
+    made_of: Mapping[str, Any]
     rows_lengths: Sequence[int]
     sequences_a_pair = 1
     pace: Pace
@@ -124,8 +130,11 @@ class _OnResident:
         return loss
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        # A gradient that was no number shows in the next loss only. All processes look, so that they leave together.
+        if not all(p.isfinite().all() for p in self.model.parameters() if p.requires_grad):
+            raise NonFiniteLoss(NOT_FINITE.format(self.state.global_step))
         if ranks.is_main():
-            checkpoints.save(self, self.checkpoint_root)
+            checkpoints.save(self, self.checkpoint_root, self.made_of)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         checkpoints.load_adapter(self.model, Path(resume_from_checkpoint))
@@ -252,8 +261,10 @@ def train(
     folder: Path,
     hooks: Hooks,
     resume_from: Path | None = None,
+    made_of: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """Train the open policy on `rows`; `reference` holds (chosen, rejected) log-probabilities for DPO.
+    """Train the open policy on `rows`; `reference` holds (chosen, rejected) log-probabilities for DPO. `made_of` goes
+    into every checkpoint.
 
     Every process of a run calls it with the same arguments but for the hooks; only the main one's are asked and told.
     Raises NonFiniteLoss, in all of them at once, and whatever memory or disk raise. On every way out the base has its
@@ -265,7 +276,7 @@ def train(
         trainer = TRAINERS[method](
             resident, rows, reference, _arguments(settings, folder, resident.device.kind), settings
         )
-    trainer.checkpoint_root = folder
+    trainer.checkpoint_root, trainer.made_of = folder, made_of
     trainer.remove_callback(PrinterCallback)
     trainer.pace = Pace()
     trainer.add_callback(_Reporter(hooks, trainer.pace))

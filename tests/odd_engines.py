@@ -27,3 +27,28 @@ def broken(pipe) -> None:
 def mute(pipe) -> None:
     """Gone without a word."""
     os._exit(3)
+
+
+def hanging(pipe) -> None:
+    """Done, and does not end."""
+    import atexit
+    import signal
+    import time
+
+    from core import engine_process
+
+    atexit.register(time.sleep, 600)
+    engine_process.main(pipe)
+    pipe.close()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(600)
+
+
+def without_torch(pipe) -> None:
+    """Everything is there but torch."""
+    import sys
+
+    from core import engine_process
+
+    sys.modules["torch"] = None
+    engine_process.main(pipe)

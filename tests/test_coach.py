@@ -54,7 +54,8 @@ def test_a_healthy_run_has_no_card_at_any_of_its_steps(recording):
 
 
 def test_every_rule_is_shown_by_a_real_run_and_five_at_least_are_healthy():
-    assert set().union(*(recording.shows for recording in RECORDINGS)) == {rule.name for rule in RULES}
+    # No data that can be trained on has no gradient at all: that rule is shown by a made run alone.
+    assert set().union(*(r.shows for r in RECORDINGS)) == {rule.name for rule in RULES} - {"no_gradient"}
     assert len(HEALTHY) >= 5
 
 
@@ -108,6 +109,10 @@ FALLING = {"rewards/chosen": -1.0, "rewards/rejected": -3.0, "logps/chosen": -11
 RISING = {"rewards/chosen": 2.0, "rewards/rejected": 1.8, "logps/chosen": -80.0, "logps/rejected": -82.0}
 
 CASES = {
+    "no_gradient": (
+        made(lambda step: {"grad_norm": 9e-8}),
+        "For 20 steps the gradient's norm has been under 1e-07: there is nothing to follow.",
+    ),
     "nothing_moves": (
         made(swinging, timeline=STILL),
         "At all 2 looks the responses to the pinned prompts were base's own, and the reward margin is as good as "

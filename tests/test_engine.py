@@ -572,16 +572,24 @@ def test_an_engine_killed_at_rest_is_replaced_and_whoever_waits_is_told(far):
     assert say(far) == before
 
 
-def test_an_engine_that_crashes_leaves_its_last_words_in_the_log(far):
+@pytest.mark.parametrize(
+    ("number", "cause", "last_words"),
+    [
+        (signal.SIGSEGV, "it crashed (SIGSEGV)", "Fatal Python error: Segmentation fault"),
+        (signal.SIGABRT, "it aborted (SIGABRT)", "Fatal Python error: Aborted"),
+    ],
+)
+def test_an_engine_that_crashes_leaves_its_last_words_in_the_log(far, number, cause, last_words):
     say(far)
     pid = far._process.pid
     chunks = far.stream([Turn("base", ask("Go on"))], ENDLESS)
     next(chunks)
-    os.kill(pid, signal.SIGSEGV)
-    with pytest.raises(EngineDied, match=r"The engine ended: it crashed \(SIGSEGV\)."):
+    os.kill(pid, number)
+    with pytest.raises(EngineDied) as error:
         list(chunks)
+    assert str(error.value).startswith(f"The engine ended: {cause}; models/logs/engine.log says where. Runs are kept")
     again(far, pid)
-    assert "Fatal Python error: Segmentation fault" in far.log_tail(2000)
+    assert last_words in far.log_tail(2000)
     assert say(far)
 
 
@@ -656,7 +664,7 @@ def test_an_import_error_in_the_log_is_the_reason(own_home):
             "Traceback (most recent call last):\n  ...\nImportError: cannot import name 'x' hf_abcdefghijklmnopqrst\n"
         )
     assert engine_end.cause(1, start) == "exit code 1, ImportError: cannot import name 'x' [redacted]"
-    assert engine_end.cause(-signal.SIGSEGV, start) == "it crashed (SIGSEGV)"
+    assert engine_end.cause(-signal.SIGSEGV, start) == "it crashed (SIGSEGV); models/logs/engine.log says where"
     assert engine_end.cause(-signal.SIGBUS, start) == "SIGBUS ended it"
     assert engine_end.cause(-signal.SIGTERM, start) == "SIGTERM ended it"
     assert engine_end.cause(-250, start) == "signal 250 ended it"
