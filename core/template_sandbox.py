@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 import psutil
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 from transformers.utils import chat_template_utils
 
 LIMIT_BYTES = 500_000_000
@@ -41,6 +41,13 @@ def _bounded(function: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
+class _Filters(dict[str, Callable[..., Any]]):
+    """Bounds those that are put in afterwards too, as transformers does."""
+
+    def __setitem__(self, name: str, function: Callable[..., Any]) -> None:
+        super().__setitem__(name, _bounded(function))
+
+
 class Sandbox(ImmutableSandboxedEnvironment):
     """Jinja's own, with small numbers alone as widths and counts, and no format strings: their widths are in a text."""
 
@@ -48,11 +55,14 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
-        self.filters = {name: _bounded(function) for name, function in self.filters.items() if name != "format"}
+        stock, self.filters = self.filters, _Filters()
+        for name in stock.keys() - {"format"}:
+            self.filters[name] = stock[name]
 
-    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        is_format = isinstance(obj, str) and attr in ("format", "format_map")
-        return not is_format and super().is_safe_attribute(obj, attr, value)
+    def wrap_str_format(self, value: Any) -> Any:
+        if super().wrap_str_format(value) is not None:
+            raise SecurityError("str.format is not supported")
+        return None
 
     def call(self, context: Any, obj: Any, *args: Any, **named: Any) -> Any:
         if obj is not self.globals.get("range"):  # which has a limit of its own

@@ -36,6 +36,8 @@ from core.wire import EnginePhase, Turn
 
 CPU = Device("cpu", torch.float32, "sdpa", "for tests")
 GREEDY = Decoding(max_new_tokens=8, temperature=0.0)
+PROMPTS = ("Hi", "How many apples?", "Put the kettle on", "Where is the lamp?")
+DRAWN = Decoding(max_new_tokens=8, temperature=1.0, seed=3)
 INDEX = "model.safetensors.index.json"
 
 
@@ -59,19 +61,22 @@ def edit_json(path: Path, **changes: object) -> None:
     path.write_text(json.dumps({**known, **changes}))
 
 
-def says(resident: ResidentModel, prompt: str = "Where is the lamp?") -> str:
-    return answer(resident, [Turn("base", ask(prompt))], GREEDY)[0].text
+def says(resident: ResidentModel) -> list[str]:
+    texts = [said.text for said in answer(resident, [Turn("base", ask(prompt)) for prompt in PROMPTS], DRAWN)]
+    assert any(texts)
+    return texts
 
 
 @pytest.fixture
 def near(tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     """An engine of this thread with the tiny base; nobody is at the other end of its pipe."""
-    monkeypatch.setattr(engine.signal, "signal", lambda *_: None)
     monkeypatch.setattr(loader, "release", lambda kind: None)
     monkeypatch.setattr(engine.device, "release", lambda kind: None)
     paths.ensure_home()
     here, _there = Pipe()
-    made = Engine(here)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.signal, "signal", lambda *_: None)
+        made = Engine(here)
     monkeypatch.setattr(made, "send", lambda *event: None)
     made.load_base(0, str(tiny_model_dir))
     return made
@@ -319,7 +324,7 @@ HOSTILE = {
     "pads by a format filter": ("{{ '%1000000000d'|format(1) }}", REFUSES),
     "indents": ("{{ ('a\n' * 9999)|indent(1000000000) }}", TOO_MUCH),
     "indents JSON": ("{{ [[[1]]]|tojson(indent=1000000000) }}", TOO_MUCH),
-    "raises to a power": ("{{ 9 ** 9 ** 9 }}", TOO_MUCH),
+    "raises to a power": ("{{ 2 ** 1000000000 }}", TOO_MUCH),
     "breaks out of no loop": ("{% break %}", REFUSES),
     "nests too deep to compile": ("{% for a in [1] %}" * 60 + "{% endfor %}" * 60, REFUSES),
     "nests expressions": ("{{ " + "(" * 20_000 + "1" + ")" * 20_000 + " }}", REFUSES),
@@ -445,7 +450,7 @@ def test_055_a_way_to_draw_that_is_none_is_refused_with_its_range(name, values, 
 
 def test_055_the_longest_response_that_can_be_asked_for_ends_where_the_model_does(resident):
     longest = Decoding.of(max_new_tokens=4096, temperature=2.0, top_p=1.0)
-    said = answer(resident, [Turn("base", ask("why? " * 300))], longest)[0]
+    said = answer(resident, [Turn("base", ask("why? " * 220))], longest)[0]
     assert said.num_tokens <= resident.max_positions
 
 

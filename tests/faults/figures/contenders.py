@@ -21,7 +21,7 @@ from tests.faults.figures.near_engine import ADAPTERS, until
 
 RESPONSES_A_TRY = 100
 CLIENTS = 12
-EPOCHS = 50
+LONG = {"epochs": 20, "batch_size": 1}
 CONTENDERS = ("base", *ADAPTERS)
 STRENGTHS = (0.0, 0.5, 1.0, 1.5)
 PROMPTS = (
@@ -165,7 +165,7 @@ def attempt(seed: int) -> Tried:
     for asked in todo:
         expected(asked)
     with near_engine.living_engine() as client:
-        run = client.start_run(near_engine.run_request(EPOCHS))
+        run = client.start_run(near_engine.run_request("sft", **LONG))
         until(lambda: runs.read_metrics(run), "the first step")
         with ThreadPoolExecutor(CLIENTS) as pool:
             found = [sentence for wrong in pool.map(lambda asked: faults(client, asked), todo) for sentence in wrong]

@@ -96,7 +96,7 @@ def swap(session: Session, swaps: int) -> None:
 
 
 def train(session: Session, seed: int) -> None:
-    name = session.client.start_run(near_engine.run_request(1, ("sft", "dpo")[seed % 2]))
+    name = session.client.start_run(near_engine.run_request(("sft", "dpo")[seed % 2]))
     until(lambda: session.client.state().run is None and not runs.read_run(name).is_alive, "the end of the run")
     if runs.read_run(name).status != "finished":
         raise RuntimeError(f"The run {name} ended: {runs.read_run(name).reason}")
@@ -166,8 +166,8 @@ def attempt(seed: int) -> Tried:
 FIGURES = (
     Figure(
         "long_use",
-        f"stretches of {TURNS} chat turns, {SWAPS} adapter swaps and a run in one engine, after which memory is flat and "
-        "no thread, file handle or temporary file is left",
+        f"stretches of {TURNS} chat turns, {SWAPS} adapter swaps and a run in one engine, after which memory is flat "
+        "and no thread, file handle or temporary file is left",
         f"{STRETCHES} of {STRETCHES}",
         STRETCHES,
         1,
