@@ -43,6 +43,10 @@ class PrefixError(ValueError):
     """The rendered prompt cannot be parted from its reply; the text is a Reason's."""
 
 
+class TemplateRefusal(ModelError):
+    """The template does not take this conversation; it may well take the next one."""
+
+
 class ChatTemplate:
     """Renders for one tokenizer. ModelError at construction where its template cannot be used."""
 
@@ -138,7 +142,7 @@ class ChatTemplate:
             raise ModelError(WRITES_TOO_MUCH) from error
         except TEMPLATE_ERRORS as error:
             reason = (str(error) or type(error).__name__)[:200].rstrip(".")
-            raise ModelError(f"This model's chat template refuses the conversation: {reason}.") from error
+            raise TemplateRefusal(f"This model's chat template refuses the conversation: {reason}.") from error
         if len(text) > MAX_ADDED_CHARS + 4 * sum(len(m.content) for m in messages):
             raise ModelError(WRITES_TOO_MUCH)
         return str(text)

@@ -31,7 +31,9 @@ from core.errors import ModelError, OutOfMemory, PlaygroundError, SettingError
 from core.generate import answer
 from core.loader import ResidentModel
 from core.messages import Conversation, Message, Role, ask
+from core.preferences import PreferencePair
 from core.settings import Decoding
+from core.token_rows import tokenise
 from core.wire import EnginePhase, Turn
 
 CPU = Device("cpu", torch.float32, "sdpa", "for tests")
@@ -369,6 +371,20 @@ def test_051_a_template_that_turns_on_a_long_talk_ends_that_response_alone(near,
     with pytest.raises(ModelError, match="does not come to an end. Take another model."):
         near.answer(1, [Turn("base", talk)], GREEDY)
     assert near.answer(2, [Turn("base", ask("Hi"))], GREEDY)
+
+
+def test_051_a_template_that_never_ends_over_data_is_waited_for_once_and_not_row_by_row(tiny_model_dir, monkeypatch):
+    monkeypatch.setattr(chat_template, "RENDER_LIMIT_S", 0.3)
+    loops = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
+    template = with_template(
+        tiny_model_dir,
+        "{% for m in messages %}{% if 'box' in m.content %}" + loops + "{% endif %}{{ m.content }}{% endfor %}",
+    )
+    pairs = [PreferencePair(ask(f"What is in box {n}?"), "Pears.", "Who knows?", n) for n in range(1000)]
+    began = time.monotonic()
+    with pytest.raises(ModelError, match="does not come to an end. Take another model."):
+        tokenise(template, pairs, 64)
+    assert time.monotonic() - began < 5
 
 
 def test_053_a_token_whose_number_the_weights_do_not_have_is_found_before_it_is_asked_for(copy_dir):

@@ -67,7 +67,6 @@ def session() -> Session:
         found = Session(client, psutil.Process(client._process.pid))
         # Libraries are imported, and their threads begun, by the first of each.
         chat(found, 2)
-        train(found, 0)
         train(found, 1)
         swap(found, 3)
         found.before = held(found)
