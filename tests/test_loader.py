@@ -260,7 +260,11 @@ def test_a_configuration_beyond_plain_lora_is_refused_by_name(resident, changes,
 def test_nothing_in_an_adapters_configuration_is_followed(resident, looked_up_hosts):
     folder = unsealed(make_adapter(resident, "odd"))
     edit_config(
-        folder, base_model_name_or_path="evil/tiny-llama", revision="x", target_modules="(((.*)*)*)*$", task_type="CAUSAL_LM"
+        folder,
+        base_model_name_or_path="evil/tiny-llama",
+        revision="x",
+        target_modules="(((.*)*)*)*$",
+        task_type="CAUSAL_LM",
     )
     resident.attach("odd")
     assert says(resident, "odd")
