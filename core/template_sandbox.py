@@ -14,7 +14,8 @@ from types import FrameType
 from typing import Any
 
 import psutil
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers.utils import chat_template_utils
 
 LIMIT_BYTES = 500_000_000
