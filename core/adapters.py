@@ -46,6 +46,8 @@ class Adapter:
     rank: int
     alpha: float
     dropout: float
+    # What its configuration calls its base: a word to compare, never a place to look at.
+    base: str = ""
 
     @property
     def modules(self) -> set[str]:
@@ -71,7 +73,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not (folder / MANIFEST).exists():
         return {}
     manifest = read_sealed(folder / MANIFEST)
-    if any(key not in manifest for key in SEALED):
+    if any(key not in manifest for key in SEALED) or not isinstance(manifest["files"], dict):
         raise AdapterError(f"The adapter '{folder.parent.name}' is damaged: {MANIFEST} is not as it was written.")
     return manifest
 
@@ -123,7 +125,8 @@ def verify(folder: Path) -> Adapter:
     except (SafetensorError, OSError, ValueError) as error:
         raise AdapterError(f"The adapter '{name}' is damaged: {WEIGHTS} is not a whole safetensors file.") from error
     _verify_weights(name, weights, config["r"])
-    return Adapter(weights, config["r"], config["lora_alpha"], config.get("lora_dropout") or 0.0)
+    base = str(config.get("base_model_name_or_path") or "")
+    return Adapter(weights, config["r"], config["lora_alpha"], config.get("lora_dropout") or 0.0, base)
 
 
 def _verify_hashes(name: str, folder: Path) -> None:

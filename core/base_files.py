@@ -3,6 +3,7 @@
 Knows transformers and files; what is done with the model is `loader`'s business.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from core import adapters, fingerprint, paths
-from core.device import Device, is_out_of_memory, release
+from core.device import Device, is_out_of_memory, memory_free, release
 from core.errors import ModelError, OutOfMemory
 
 # What libraries raise over a folder that is no usable model.
@@ -20,6 +21,7 @@ UNLOADABLE = (
     OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError,
     StrictDataclassError,
 )  # fmt: skip
+INDEX = "model.safetensors.index.json"
 # Attention that the installed libraries hold; every other name is a repository's.
 ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 
@@ -38,9 +40,25 @@ def check(folder: Path) -> dict[str, Any]:
     tokenizer = paths.read_json(folder / "tokenizer_config.json") or {}
     if "auto_map" in config or "auto_map" in tokenizer or _names_kernels(config):
         raise ModelError(f"{folder.name} needs code of its own to run, which is not supported. Take another model.")
-    if not fingerprint.weight_files(folder):
+    own = {file.name for file in fingerprint.weight_files(folder)}
+    if not own:
         raise ModelError(f"{folder.name} has no safetensors files, and no other kind of weights is loaded.")
+    if strays := sorted(_named_weights(folder, config) - own):
+        raise ModelError(
+            f"{folder.name} looks for weights in '{strays[0][:80]}', which is no safetensors file of its own folder. "
+            "Download it again, or take another model."
+        )
     return config
+
+
+def _named_weights(folder: Path, config: dict[str, Any]) -> set[str]:
+    """Files that the folder itself says its weights are in: transformers follows them, to pickles and other folders."""
+    named = [config.get("transformers_weights") or []]
+    if not (folder / "model.safetensors").is_file():
+        index = paths.read_json(folder / INDEX)
+        parts = index.get("weight_map") if isinstance(index, dict) else None
+        named += parts.values() if isinstance(parts, dict) else []
+    return {str(name) for name in named if name}
 
 
 def _names_kernels(config: dict[str, Any]) -> bool:
@@ -66,7 +84,7 @@ def load(folder: Path, device: Device) -> tuple[Any, Any]:
     except (*UNLOADABLE, MemoryError) as error:
         if is_out_of_memory(error):
             release(device.kind)
-            raise OutOfMemory(f"There is not enough memory to load {folder.name}. Choose a smaller base.") from error
+            raise OutOfMemory(_no_room(folder, device)) from error
         raise ModelError(f"{folder.name} cannot be loaded: {said_by(error)}") from error
     if report["missing_keys"] or report["mismatched_keys"]:
         missing = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
@@ -79,6 +97,17 @@ def load(folder: Path, device: Device) -> tuple[Any, Any]:
         bos_token_id=own.bos_token_id, eos_token_id=own.eos_token_id, pad_token_id=own.pad_token_id
     )
     return model, tokenizer
+
+
+def _no_room(folder: Path, device: Device) -> str:
+    shapes = [
+        shape for file in fingerprint.weight_files(folder) for _, (_, shape, *_), _ in fingerprint.tensors_of(file)
+    ]
+    needed, free = sum(map(math.prod, shapes)) * device.dtype.itemsize, memory_free(device.kind)
+    return (
+        f"There is not enough memory to load {folder.name}: its weights take {needed / 1e9:.2f} GB, and "
+        f"{free / 1e9:.2f} GB are free. Close other programs, or choose a smaller base."
+    )
 
 
 def said_by(error: BaseException) -> str:

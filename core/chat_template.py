@@ -4,13 +4,9 @@ Handles what templates do wrong: control tokens in a user's text, system texts t
 must alternate, templates that never end. Knows tokenizers, not models.
 """
 
-import contextlib
-import signal
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
-from types import FrameType
 from typing import Any
 
 from jinja2.exceptions import TemplateError
@@ -18,6 +14,7 @@ from jinja2.exceptions import TemplateError
 from core.errors import ModelError
 from core.file_rows import Reason
 from core.messages import Conversation, Message, Role, as_dicts
+from core.template_sandbox import within
 
 # For bases that bring no template of their own; said so where the base is shown.
 FALLBACK_TEMPLATE = (
@@ -30,9 +27,13 @@ MAX_TEMPLATE_CHARS = 200_000
 # A template may write this much of its own around a conversation.
 MAX_ADDED_CHARS = 200_000
 RENDER_LIMIT_S = 3.0
+WRITES_TOO_MUCH = "This model's chat template writes far more than it is given. Take another model."
+# Said where the base is shown.
+IN_PLAIN_WORDS = "asked in plain words, as Human and Assistant, because it brings no chat template"
 # What a template can raise, being a program that somebody else wrote.
 TEMPLATE_ERRORS = (
-    TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError,
+    TemplateError, ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RuntimeError, SyntaxError,
+    TypeError, ValueError,
 )  # fmt: skip
 PROBE = "A short question about probes"
 PROBE_SYSTEM = "You are Probus"
@@ -40,6 +41,10 @@ PROBE_SYSTEM = "You are Probus"
 
 class PrefixError(ValueError):
     """The rendered prompt cannot be parted from its reply; the text is a Reason's."""
+
+
+class TemplateRefusal(ModelError):
+    """The template does not take this conversation; it may well take the next one."""
 
 
 class ChatTemplate:
@@ -53,9 +58,9 @@ class ChatTemplate:
         if len(str(tokenizer.chat_template)) > MAX_TEMPLATE_CHARS:
             raise ModelError("This model's chat template is too large to be one. Take another model.")
         self._ensure_pad_token()
-        added = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
-        # The longest first, so that none is left inside another.
-        self._specials = sorted({*tokenizer.all_special_tokens, *added}, key=len, reverse=True)
+        self._specials = _control_tokens(tokenizer)
+        self._special_ids = set(tokenizer.convert_tokens_to_ids(self._specials)) - {tokenizer.unk_token_id}
+        self._changes_letters = _changes_letters(tokenizer)
         self._folds_system = False
         self.prompt_ids((Message(Role.USER, PROBE),))
         self._folds_system = self._loses_system()
@@ -115,6 +120,14 @@ class ChatTemplate:
         for token in self._specials:
             if len(token) > 1:
                 text = text.replace(token, f"{token[0]} {token[1:]}")
+        return self._without_lookalikes(text) if self._changes_letters else text
+
+    def _without_lookalikes(self, text: str) -> str:
+        """What the tokenizer takes for control tokens once it has changed letters (wide ones, capitals), broken too."""
+        found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        pairs = zip(found["input_ids"], found["offset_mapping"], strict=True)
+        for start in reversed([start for token, (start, _) in pairs if token in self._special_ids]):
+            text = f"{text[: start + 1]} {text[start + 1 :]}"
         return text
 
     def _render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
@@ -125,12 +138,29 @@ class ChatTemplate:
                 )
         except TimeoutError as error:
             raise ModelError("This model's chat template does not come to an end. Take another model.") from error
+        except MemoryError as error:
+            raise ModelError(WRITES_TOO_MUCH) from error
         except TEMPLATE_ERRORS as error:
             reason = (str(error) or type(error).__name__)[:200].rstrip(".")
-            raise ModelError(f"This model's chat template refuses the conversation: {reason}.") from error
+            raise TemplateRefusal(f"This model's chat template refuses the conversation: {reason}.") from error
         if len(text) > MAX_ADDED_CHARS + 4 * sum(len(m.content) for m in messages):
-            raise ModelError("This model's chat template writes far more than it is given. Take another model.")
+            raise ModelError(WRITES_TOO_MUCH)
         return str(text)
+
+
+def _control_tokens(tokenizer: Any) -> list[str]:
+    """The longest first, so that none is left inside another."""
+    source = str(tokenizer.chat_template)
+    added = tokenizer.added_tokens_decoder.values()
+    # Some bases add the tokens of their roles without calling them special.
+    control = {token.content for token in added if token.special or token.content.strip() and token.content in source}
+    return sorted({*tokenizer.all_special_tokens, *control}, key=len, reverse=True)
+
+
+def _changes_letters(tokenizer: Any) -> bool:
+    """Whether it looks for some added token in a text that it has changed first."""
+    is_changed = tokenizer.is_fast and tokenizer.backend_tokenizer.normalizer is not None
+    return is_changed and any(token.normalized for token in tokenizer.added_tokens_decoder.values())
 
 
 def _folded(messages: Sequence[Message]) -> list[Message]:
@@ -147,22 +177,3 @@ def _joined(messages: Sequence[Message]) -> list[Message]:
     return [
         Message(role, "\n\n".join(m.content for m in turns)) for role, turns in groupby(messages, key=lambda m: m.role)
     ]
-
-
-@contextlib.contextmanager
-def within(limit_s: float) -> Iterator[None]:
-    """TimeoutError when the block takes longer; works in the main thread of systems that have timers."""
-
-    def expire(_number: int, _frame: FrameType | None) -> None:
-        raise TimeoutError
-
-    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, limit_s)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

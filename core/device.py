@@ -136,6 +136,13 @@ def memory_limit(kind: str) -> int:
     return max(psutil.virtual_memory().total - RESERVED_BYTES, 0)
 
 
+def memory_free(kind: str) -> int:
+    """Bytes that nobody has taken."""
+    if kind == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    return memory_limit(kind) - memory_used(kind) if kind == "mps" else int(psutil.virtual_memory().available)
+
+
 def memory_used(kind: str) -> int:
     """Bytes taken now: the driver's on a GPU, the resident set on the CPU."""
     if kind == "cuda":
@@ -171,7 +178,7 @@ OUT_OF_MEMORY = (
 def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in OUT_OF_MEMORY)
+    return isinstance(error, RuntimeError | OSError) and any(text in str(error).lower() for text in OUT_OF_MEMORY)
 
 
 class MemoryWatch:

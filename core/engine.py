@@ -235,7 +235,7 @@ class Engine:
         self.planner.forget()
         self.tell(
             phase=EnginePhase.READY, message="", progress=None, base=name, device=chosen.kind,
-            dtype=chosen.dtype_name, reason=chosen.reason, num_parameters=resident.num_parameters,
+            dtype=chosen.dtype_name, reason=resident.reason, num_parameters=resident.num_parameters,
             memory_bytes=resident.memory_bytes, adapters=(),
         )  # fmt: skip
 
@@ -272,6 +272,8 @@ class Engine:
             # One that was deleted or renamed since may still be in memory.
             if contender not in resident.adapters or not runs.has_adapter(contender):
                 self.attach(0, contender)
+        if self.control is None and resident.trim({turn.contender for turn in turns}):
+            self.tell(adapters=resident.adapters)
         return resident
 
     def answer(self, number: int, turns: list[Turn], decoding: Decoding) -> list[Response]:

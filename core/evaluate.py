@@ -16,8 +16,8 @@ import torch
 from torch.nn.functional import kl_div, log_softmax
 
 from core import adapters, fused_head, paths, reference_file, shared_prefix, stats
-from core.chat_template import PrefixError
-from core.errors import Cancelled, ModelError, PlaygroundError
+from core.chat_template import PrefixError, TemplateRefusal
+from core.errors import Cancelled, PlaygroundError
 from core.generate import answer
 from core.loader import BASE, ResidentModel
 from core.messages import Conversation
@@ -257,7 +257,7 @@ def _said(resident: ResidentModel, conversation: Conversation, response: str) ->
     """Token ids of the conversation with its response, and how many at their end are the response's."""
     try:
         prompt, reply = resident.template.pair_ids(conversation, response)
-    except (PrefixError, ModelError):
+    except (PrefixError, TemplateRefusal):
         return [], 0
     end = resident.tokenizer.eos_token_id
     if end in reply:

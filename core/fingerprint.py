@@ -12,6 +12,8 @@ from core import paths
 from core.errors import ModelError
 
 MAX_HEADER_BYTES = 100_000_000
+# A header that is no header may be nested without end, or hold a size that is infinite.
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -61,7 +63,7 @@ def tensors_of(file: Path) -> list[tuple[str, tuple[str, tuple[int, ...], int, i
                 raise ValueError
             header = json.loads(stream.read(length))
         return [(k, _entry(v), 8 + length) for k, v in header.items() if k != "__metadata__"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         raise ModelError(f"{file.name} is damaged: it is not a whole safetensors file. Download it again.") from error
 
 

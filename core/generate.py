@@ -4,6 +4,7 @@ Rows of one batch may have different contenders and strengths (`loader.ResidentM
 state of its own. A stream reads on where the conversation's last response ended (`core.chat_cache`).
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,6 +12,7 @@ import torch
 
 from core.base_files import said_by
 from core.chat_cache import Read, Speaker, fill, taken
+from core.chat_template import ChatTemplate
 from core.client import Chunk, Response, Turn
 from core.decode import Batch, Chooser, is_plain, new_cache
 from core.device import is_out_of_memory, own_randomness
@@ -89,25 +91,35 @@ def stream(
 
 def _row(resident: ResidentModel, index: int, turn: Turn, decoding: Decoding) -> _Row:
     resident.internal(turn.contender)
-    conversation, num_dropped = turn.conversation, 0
     limit = resident.max_positions - min(decoding.max_new_tokens, MIN_ROOM)
-    ids = resident.template.prompt_ids(conversation)
-    while len(ids) > limit:
-        shorter = _without_oldest(conversation)
-        if shorter is None:
-            raise RequestError(f"The message is too long for this model: {len(ids)} tokens, and {limit} fit.")
-        num_dropped += len(conversation) - len(shorter)
-        conversation, ids = shorter, resident.template.prompt_ids(shorter)
+    conversation, ids = _fitting(resident.template, turn.conversation, limit)
+    num_dropped = len(turn.conversation) - len(conversation)
     room = min(decoding.max_new_tokens, resident.max_positions - len(ids))
     return _Row(index, turn.contender, turn.strength, ids, room, DROPPED.format(num_dropped) if num_dropped else "")
 
 
-def _without_oldest(conversation: Conversation) -> Conversation | None:
-    """The conversation less its oldest user turn and what answered it; None where only the question is left."""
+def _fitting(template: ChatTemplate, conversation: Conversation, limit: int) -> tuple[Conversation, list[int]]:
+    """The conversation less as many of its oldest user turns, and what answered them, as it takes, and its token ids.
+
+    RequestError where the last question alone is too long.
+    """
+    ids = template.prompt_ids(conversation)
     system = tuple(m for m in conversation if m.role is Role.SYSTEM)
     rest = tuple(m for m in conversation if m.role is not Role.SYSTEM)
     questions = [i for i, m in enumerate(rest) if m.role is Role.USER]
-    return (*system, *rest[questions[1] :]) if len(questions) > 1 else None
+
+    def tokenised(number: int) -> tuple[Conversation, list[int]]:
+        shorter = (*system, *rest[questions[number] :])
+        return shorter, template.prompt_ids(shorter)
+
+    if len(ids) > limit and len(questions) > 1:
+        # Not one turn after the other: a long talk would be rendered anew for every one of them.
+        numbers = range(len(questions) - 1)
+        number = bisect_left(numbers, True, lo=1, key=lambda n: len(tokenised(n)[1]) <= limit)
+        conversation, ids = tokenised(number)
+    if len(ids) > limit:
+        raise RequestError(f"The message is too long for this model: {len(ids)} tokens, and {limit} fit.")
+    return conversation, ids
 
 
 def _batches(rows: Sequence[_Row], decoding: Decoding) -> Iterator[list[_Row]]:

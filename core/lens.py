@@ -11,9 +11,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from core import run_request, token_rows
-from core.chat_template import ChatTemplate, PrefixError
+from core.chat_template import ChatTemplate, PrefixError, TemplateRefusal
 from core.columns import UnmappedColumns
-from core.errors import DataError, ModelError
+from core.errors import DataError
 from core.file_rows import LeftOut, Reason, Row
 from core.loader import ResidentModel
 from core.messages import Conversation
@@ -93,7 +93,7 @@ def _view(resident: ResidentModel, data: PreferenceData, max_length: int) -> Dat
             lengths.append((len(whole.prompt_ids), len(whole.chosen_ids), len(whole.rejected_ids)))
         except PrefixError as error:
             left_out[pair.row] = LeftOut(pair.row, Reason(str(error)))
-        except ModelError as error:
+        except TemplateRefusal as error:
             left_out[pair.row] = LeftOut(pair.row, Reason.REFUSED, str(error))
     prompts, chosen, rejected = zip(*lengths, strict=True) if lengths else ((), (), ())
     return DataView(
@@ -125,7 +125,7 @@ def _spans(template: ChatTemplate, prompt: Conversation, reply: str, max_length:
         return ()
     try:
         num_prompt = len(template.pair_ids(prompt, reply)[0])
-    except (PrefixError, ModelError):
+    except (PrefixError, TemplateRefusal):
         return ()
     text = template.pair_text(prompt, reply)
     starts = [*template.token_starts(text), len(text)]

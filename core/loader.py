@@ -7,7 +7,7 @@ after every change. Only the engine's main thread may call anything here.
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from peft.tuners.lora import LoraLayer
 from core import adapters, base_files, fingerprint, voices
 from core.adapters import Adapter
 from core.chat_cache import ChatCache
-from core.chat_template import ChatTemplate
+from core.chat_template import IN_PLAIN_WORDS, ChatTemplate
 from core.device import Device, own_randomness, release
 from core.errors import AdapterError, InertAdapter, ModelError, PlaygroundError
 from core.settings import Settings
@@ -28,6 +28,8 @@ from core.settings import Settings
 BASE = "base"
 POLICY = "default"  # TRL trains the adapter of this name, and no other
 PROBE_LENGTH = 24
+# 0.2 GB each on a 7B base. One that is forgotten is there again in less time than it takes to answer.
+MAX_ADAPTERS = 8
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
@@ -75,6 +77,11 @@ class ResidentModel:
         return sum(p.numel() * p.element_size() for p in self.model.parameters())
 
     @property
+    def reason(self) -> str:
+        """Why it is on this device, and how it is asked where that is not its own way."""
+        return self.device.reason + (f"; {IN_PLAIN_WORDS}" if self.template.is_fallback else "")
+
+    @property
     def max_positions(self) -> int:
         return int(self.model.config.get_text_config().max_position_embeddings)
 
@@ -84,10 +91,10 @@ class ResidentModel:
 
     def _check_vocabulary(self) -> None:
         rows = self.model.get_input_embeddings().weight.shape[0]
-        if len(self.tokenizer) > rows:
-            raise ModelError(
-                f"{self.name} cannot be used: its tokenizer has {len(self.tokenizer)} tokens, its weights only {rows}."
-            )
+        # Not how many there are: numbers may be left out, and the highest one counts.
+        needed = max(self.tokenizer.get_vocab().values(), default=0) + 1
+        if needed > rows:
+            raise ModelError(f"{self.name} cannot be used: its tokenizer has {needed} tokens, its weights only {rows}.")
 
     def _check_cache(self) -> None:
         if "past_key_values" not in inspect.signature(type(self.model).forward).parameters:
@@ -160,7 +167,7 @@ class ResidentModel:
         if old and old.mark == mark:
             return
         adapter = adapters.verify(folder)
-        self._check_base(name, adapters.read_manifest(folder))
+        self._check_base(name, adapters.read_manifest(folder), adapter.base)
         adapters.check_fits(name, adapter.weights, self._shapes)
         self._num_attached += 1
         new = _Attached(f"adapter_{self._num_attached:04d}", mark)
@@ -178,7 +185,13 @@ class ResidentModel:
         if old:
             self._remove(old.internal)
 
-    def _check_base(self, name: str, manifest: dict[str, Any]) -> None:
+    def _check_base(self, name: str, manifest: dict[str, Any], base: str) -> None:
+        if not manifest and Path(base).name != Path(self.name).name:
+            raise AdapterError(
+                f"The adapter '{name}' was made elsewhere and says that it belongs to {base[:80] or 'no base'}, and "
+                f"{self.name} is loaded. Choose that base; or where you are sure that it is this one, write "
+                f'"{self.name}" as base_model_name_or_path into its {adapters.CONFIG}.'
+            )
         if manifest and manifest["base_fingerprint"] != self.fingerprint:
             raise AdapterError(
                 f"The adapter '{name}' was trained on {manifest.get('model', 'another base')}, and {self.name} is "
@@ -224,6 +237,17 @@ class ResidentModel:
         for name, parameter in self.model.named_parameters():
             if f".{internal}." in name:
                 parameter.requires_grad_(False)
+
+    def trim(self, but: Collection[str]) -> bool:
+        """Forget those that came first where there are more than MAX_ADAPTERS, but none of these; whether any were.
+
+        Not beside a run, which counts on those that it asks again and again.
+        """
+        excess = max(0, len(self._attached) - MAX_ADAPTERS)
+        forgotten = [name for name in self._attached if name not in but][:excess]
+        for name in forgotten:
+            self.detach(name)
+        return bool(forgotten)
 
     def detach(self, name: str) -> None:
         """Forget an adapter; its files stay."""

@@ -21,6 +21,9 @@ STARTER_NAME = "smollm2-135m-instruct"
 # A name is a folder's name on every system, and never a path.
 SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
+# An adapter of such a name could be asked, and something else would answer.
+RESERVED = {"base": "the untouched model", "default": "the adapter in training"}
+
 
 def home() -> Path:
     return Path(os.environ.get("PLAYGROUND_HOME") or PROJECT_ROOT).expanduser().resolve()
@@ -79,6 +82,8 @@ def check_name(name: Any, what: str = "run") -> str:
 def run_dir(name: str) -> Path:
     """A run's folder; links are not followed, so no name leads out of `finetuned/`."""
     folder = finetuned_dir() / check_name(name)
+    if name in RESERVED:
+        raise RequestError(f"'{name}' is no name for a run: {RESERVED[name]} is called so. Take another.")
     if folder.is_symlink():
         raise RequestError(f"The run '{name}' is a link, and links inside models/finetuned are not followed.")
     return folder

@@ -183,7 +183,7 @@ def _names() -> list[str]:
     if not root.is_dir():
         return []
     folders = (f for f in root.iterdir() if f.is_dir() and not f.is_symlink() and paths.is_name(f.name))
-    return [f.name for f in sorted(folders, key=_changed_at, reverse=True)]
+    return [f.name for f in sorted(folders, key=_changed_at, reverse=True) if f.name not in paths.RESERVED]
 
 
 def _changed_at(folder: Path) -> float:

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from core import ranks
-from core.chat_template import ChatTemplate, PrefixError
-from core.errors import ModelError
+from core.chat_template import ChatTemplate, PrefixError, TemplateRefusal
 from core.file_rows import Reason
 from core.preferences import PreferencePair
 from core.settings import Settings
@@ -63,14 +62,14 @@ def tokenise(
             rows.append(cut(whole(template, pair), max_length))
         except PrefixError as error:
             left_out[str(error)] += 1
-        except ModelError:
+        except TemplateRefusal:
             left_out[Reason.REFUSED.value] += 1
         on_done(done)
     return rows, left_out
 
 
 def whole(template: ChatTemplate, pair: PreferencePair) -> TokenPair:
-    """The pair at its full length; PrefixError or ModelError where the template cannot take it."""
+    """The pair at its full length; PrefixError or TemplateRefusal where the template does not take it."""
     prompt, chosen = template.pair_ids(pair.prompt, pair.chosen)
     return TokenPair(prompt, chosen, template.pair_ids(pair.prompt, pair.rejected)[1] if pair.rejected else [])
 
