@@ -22,7 +22,6 @@ INTERRUPTED = 130
 DESCRIPTION = "Teach a local chat model by preference, and see whether it got better. Without a command: the app."
 UNEXPECTED = "It failed with an unexpected error ({}). Details are in models/logs/commands.log under {}."
 UNRECORDED = "It failed with an unexpected error ({}), and models/logs cannot be written to keep its details."
-NOT_WRITTEN = "{}, so this could not be saved. Put that right and try again."
 
 
 class _Parser(argparse.ArgumentParser):
@@ -76,14 +75,14 @@ def _follow(arguments: Sequence[str]) -> int:
 
 
 def _record(error: Exception) -> str:
-    if reason := disk.reason(error):
-        return NOT_WRITTEN.format(reason)
+    if said := disk.sentence(error):
+        return said
     mark = uuid.uuid4().hex[:8]
     log = logging.getLogger("commands")
     log.propagate = False
     try:
         paths.ensure_home()
-        log.addHandler(logging.FileHandler(paths.logs_dir() / "commands.log", encoding="utf-8"))
+        log.addHandler(redact.open_log("commands.log"))
     except (PlaygroundError, OSError):
         return UNRECORDED.format(type(error).__name__)
     log.exception("%s", mark)

@@ -21,6 +21,15 @@ UNKNOWN = "The disk is full or cannot be written"
 TORCH_SAVE = ("inline_container.cc", "PytorchStreamWriter", "iostream error")
 
 
+NOT_WRITTEN = "{}, so this could not be saved. Put that right and try again."
+
+
+def sentence(error: BaseException) -> str:
+    """What a user reads of a write that failed; empty where the error is none of the disk's."""
+    found = reason(error)
+    return NOT_WRITTEN.format(found) if found else ""
+
+
 def reason(error: BaseException) -> str:
     """The start of a sentence for the user; empty where the error is none of the disk's."""
     if isinstance(error, OSError):

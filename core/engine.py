@@ -61,7 +61,6 @@ log = logging.getLogger(__name__)
 PAGE_GONE = "The playground was closed while it trained. Resume goes on from where it stood."
 TERMINATED = "The engine was asked to end while it trained. Resume goes on from where it stood."
 UNEXPECTED = "Something unexpected went wrong ({}). The engine's log holds the details under {}."
-NOT_WRITTEN = "{}, so this could not be saved. Put that right and try again."
 NO_ROOM = "There is not enough memory for this. Close other programs, or choose a smaller base."
 
 
@@ -196,8 +195,8 @@ class Engine:
     def _record(self, error: Exception) -> PlaygroundError:
         if device.is_out_of_memory(error):
             return OutOfMemory(NO_ROOM)
-        if reason := disk.reason(error):
-            return PlaygroundError(NOT_WRITTEN.format(reason))
+        if said := disk.sentence(error):
+            return PlaygroundError(said)
         mark = uuid.uuid4().hex[:8]
         log.exception("%s", mark)
         return PlaygroundError(UNEXPECTED.format(type(error).__name__, mark))
