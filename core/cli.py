@@ -75,14 +75,14 @@ def _follow(arguments: Sequence[str]) -> int:
 
 
 def _record(error: Exception) -> str:
-    if reason := disk.reason(error):
-        return disk.NOT_WRITTEN.format(reason)
+    if said := disk.sentence(error):
+        return said
     mark = uuid.uuid4().hex[:8]
     log = logging.getLogger("commands")
     log.propagate = False
     try:
         paths.ensure_home()
-        log.addHandler(logging.FileHandler(paths.logs_dir() / "commands.log", encoding="utf-8"))
+        log.addHandler(redact.open_log("commands.log"))
     except (PlaygroundError, OSError):
         return UNRECORDED.format(type(error).__name__)
     log.exception("%s", mark)

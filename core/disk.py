@@ -34,6 +34,12 @@ def is_full(error: BaseException) -> bool:
     return reason(error) in (REASONS[errno.ENOSPC], REASONS[errno.EDQUOT], UNKNOWN)
 
 
+def sentence(error: BaseException) -> str:
+    """What a user reads of a write that failed; empty where the error is none of the disk's."""
+    found = reason(error)
+    return NOT_WRITTEN.format(found) if found else ""
+
+
 def reason(error: BaseException) -> str:
     """The start of a sentence for the user; empty where the error is none of the disk's."""
     if isinstance(error, OSError):

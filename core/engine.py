@@ -198,8 +198,8 @@ class Engine:
     def _record(self, error: Exception) -> PlaygroundError:
         if device.is_out_of_memory(error):
             return OutOfMemory(NO_ROOM)
-        if reason := disk.reason(error):
-            return PlaygroundError(disk.NOT_WRITTEN.format(reason))
+        if said := disk.sentence(error):
+            return PlaygroundError(said)
         mark = uuid.uuid4().hex[:8]
         log.exception("%s", mark)
         return PlaygroundError(UNEXPECTED.format(type(error).__name__, mark))

@@ -3,15 +3,19 @@
 The page's process imports this file to name `main`, so nothing heavy stands at the top.
 """
 
+import contextlib
 import faulthandler
 import logging
 import os
 import signal
 import sys
+import threading
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 MAX_LOG_BYTES = 2_000_000
+LOOK_EVERY_S = 10.0
 
 # Read by the libraries when they are imported.
 ENVIRONMENT = {
@@ -43,6 +47,7 @@ def main(pipe: Connection) -> None:
     set_environment()
     paths.ensure_home()
     log = _open_log(engine_end.log_path())
+    threading.Thread(target=_keep_small, args=(log, engine_end.log_path()), daemon=True, name="log").start()
     # Ctrl-C goes to every process of the terminal: the page decides, and closing the pipe tells us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable(log)
@@ -56,9 +61,27 @@ def main(pipe: Connection) -> None:
 
 def _open_log(path: Path):  # type: ignore[no-untyped-def]
     """Everything that any library prints goes to the log: the page's terminal stays readable."""
-    if path.is_file() and path.stat().st_size > MAX_LOG_BYTES:
-        path.replace(path.with_suffix(".log.1"))
     log = path.open("a", buffering=1, encoding="utf-8", errors="replace")
+    rotate(log, path)
     os.dup2(log.fileno(), sys.stdout.fileno())
     os.dup2(log.fileno(), sys.stderr.fileno())
     return log
+
+
+def _keep_small(log, path: Path) -> None:  # type: ignore[no-untyped-def]
+    while True:
+        time.sleep(LOOK_EVERY_S)
+        with contextlib.suppress(OSError):
+            rotate(log, path, sys.stdout.fileno(), sys.stderr.fileno())
+
+
+def rotate(log, path: Path, *others: int) -> None:  # type: ignore[no-untyped-def]
+    """Begin the log anew where it has grown too large, keeping what was last in it; `others` write to it too.
+
+    The descriptors stay what they are, so that whoever holds one, faulthandler and C code too, writes on into the new.
+    """
+    if os.fstat(log.fileno()).st_size > MAX_LOG_BYTES:
+        path.replace(path.with_suffix(".log.1"))
+        with path.open("a") as fresh:
+            for descriptor in (log.fileno(), *others):
+                os.dup2(fresh.fileno(), descriptor)

@@ -6,6 +6,7 @@ Knows nothing of how a row came about. Every cell can be turned back into what i
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -14,10 +15,9 @@ from core.errors import RequestError
 from core.paths import writing
 
 BOM = "\ufeff"
-# Spreadsheets take these for a formula, some of them after blanks, or in full width.
-FORMULA = re.compile(
-    r"[\s\x00\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n\x00']"
-)
+# Spreadsheets take these for a formula, some of them behind what is not seen, or in another width.
+TRIGGERS = tuple("=+-@")
+MARKED_TOO = tuple("\t\r\n\x00'")
 # What CSV readers cut at or choke on even inside quotes.
 FRAGILE = re.compile("[\r\x00\ud800-\udfff]")
 ESCAPED = re.compile(r"\\(?:\\|u([0-9a-f]{4}))")
@@ -85,7 +85,12 @@ def escape(cell: str) -> str:
     if FRAGILE.search(cell):
         spelled = FRAGILE.sub(lambda match: f"\\u{ord(match[0]):04x}", cell.replace("\\", "\\\\"))
         return "'\\" + spelled
-    return "'" + cell if FORMULA.match(cell) else cell
+    return "'" + cell if _is_marked(cell) else cell
+
+
+def _is_marked(cell: str) -> bool:
+    seen = next((character for character in cell if character.isprintable() and not character.isspace()), "")
+    return cell.startswith(MARKED_TOO) or unicodedata.normalize("NFKC", seen).startswith(TRIGGERS)
 
 
 def unescape(cell: str) -> str:

@@ -17,11 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import DataError
-from core.settings import MAX_ARRAY_BYTES, MAX_DATA_BYTES, MAX_LINE_BYTES, MAX_LINES
+from core.settings import (
+    MAX_ARRAY_BYTES,
+    MAX_ARRAY_PARTS,
+    MAX_DATA_BYTES,
+    MAX_LINE_BYTES,
+    MAX_LINES,
+    MAX_PARTS,
+    MAX_PARTS_A_ROW,
+)
 
 BOM = b"\xef\xbb\xbf"
 GZIP_MAGIC = b"\x1f\x8b"
 LFS_POINTER = b"version https://git-lfs"
+TOO_MANY_PARTS = "far more lists, objects and numbers than conversations do. Leave out what is not text."
 SAVE_AGAIN = "Save it as UTF-8 text, with one JSON object a line or as CSV."
 
 
@@ -76,9 +85,29 @@ def read_file(path: Path) -> Iterator[Row | LeftOut]:
         if file.peek(4096).lstrip().startswith(b"["):
             yield from _array(file, path)
             return
+        parts = Parts(path)
         for number, line in enumerate(read_lines(file, path), 1):
             if line.strip():
+                parts.add(_num_parts(line))
                 yield _decode(number, line)
+
+
+class Parts:
+    """What rows are made of, counted one row after the other; DataError where it is more than conversations are."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.num, self.most = 0, MAX_PARTS
+
+    def add(self, num: int) -> None:
+        self.num += num
+        self.most += MAX_PARTS_A_ROW
+        if self.num > self.most:
+            raise DataError(f"The rows of {self.path} hold {TOO_MANY_PARTS}")
+
+
+def _num_parts(data: bytes) -> int:
+    return data.count(b"{") + data.count(b"[") + data.count(b",")
 
 
 @contextlib.contextmanager
@@ -104,7 +133,10 @@ def _open(path: Path) -> Iterator[io.BufferedReader]:
     if not path.is_file():
         raise DataError(f"{path} is not a file. Give a .jsonl file.")
     with path.open("rb") as raw:
-        is_gzip = raw.peek(2).startswith(GZIP_MAGIC)
+        head = raw.peek(len(LFS_POINTER))
+        # Before the suffix is believed: what Git LFS holds is mostly packed.
+        _check_head(head, path)
+        is_gzip = head.startswith(GZIP_MAGIC)
         if path.suffix.lower() == ".gz" and not is_gzip:
             raise DataError(f"{path} is named .gz and is no gzip file. Rename it to .jsonl, or compress it again.")
         if is_gzip:
@@ -168,6 +200,8 @@ def _array(file: io.BufferedReader, path: Path) -> Iterator[Row | LeftOut]:
     data = file.read(MAX_ARRAY_BYTES + 1)
     if len(data) > MAX_ARRAY_BYTES:
         raise DataError(f"{path} is one JSON array of over {MAX_ARRAY_BYTES:,} bytes. {SAVE_AGAIN}")
+    if _num_parts(data) > MAX_ARRAY_PARTS:
+        raise DataError(f"The rows of {path} hold {TOO_MANY_PARTS}")
     _check_bytes(data, path, offset)
     whole = _decode(1, data)
     if isinstance(whole, LeftOut):

@@ -10,15 +10,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from core.errors import JudgeError, RequestError
 from core.gemini_wire import Failure, Reason, Schema, Stop, Unreadable, bounded_client, read, refusal
 from core.pacing import SLICE_S, Pace, stop_if
 from core.settings import JUDGE
-
-Answer = TypeVar("Answer")
 
 MAX_OUTPUT_TOKENS = 8192
 # Low, since thinking is billed as output and observations come first anyway. Older families know no levels.
@@ -28,6 +26,8 @@ FINAL = {Reason.BLOCKED, Reason.TRUNCATED, Reason.BAD_REQUEST}
 TROUBLES = {Reason.SERVER_ERROR, Reason.TIMEOUT, Reason.OFFLINE}
 # A malformed verdict is asked for once more: what fails twice fails again, and each try is billed.
 MAX_INVALID = 2
+# A call as a whole, in time-outs of each of its parts.
+TIMEOUTS_A_CALL = 3
 FIRST_BACKOFF_S, MAX_BACKOFF_S, MAX_DOUBLINGS = 1.0, 30.0, 10
 
 NO_KEY = (
@@ -90,7 +90,7 @@ class Gemini:
         tries: Counter[Reason] = Counter()
         not_before = float("-inf")
         while self.pace.is_passed(deadline, check, not_before):
-            reply = _unless(is_cancelled, lambda: self._ask_once(rules, question, schema))
+            reply = self._asked_once(rules, question, schema, is_cancelled)
             self._tell_pace(reply)
             if not isinstance(reply, Failure):
                 break
@@ -118,6 +118,28 @@ class Gemini:
     def _backoff_s(self, tries: int) -> float:
         """Full jitter: anything between nothing and a ceiling that doubles with each try."""
         return self._draw() * min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(tries, MAX_DOUBLINGS))
+
+    def _asked_once(
+        self, rules: str, question: str, schema: type[Schema], is_cancelled: Callable[[], bool]
+    ) -> Schema | Failure | Stop:
+        """`_ask_once` on a thread of its own: nobody sits out a server that stalls, or one that drips its headers."""
+        answer: Future[Schema | Failure | Stop] = Future()
+
+        def run() -> None:
+            try:
+                answer.set_result(self._ask_once(rules, question, schema))
+            except BaseException as error:
+                # A thread's edge: raised again where it is waited for.
+                answer.set_exception(error)
+
+        threading.Thread(target=run, daemon=True, name="gemini").start()
+        # Connecting, sending and each read have the whole time-out for themselves.
+        until = time.monotonic() + self._timeout_s * TIMEOUTS_A_CALL
+        while not wait([answer], SLICE_S).done:
+            stop_if(is_cancelled)
+            if time.monotonic() > until:
+                return Failure(Reason.TIMEOUT)
+        return answer.result()
 
     def _ask_once(self, rules: str, question: str, schema: type[Schema]) -> Schema | Failure | Stop:
         import httpx2
@@ -168,23 +190,6 @@ def _is_given_up(reason: Reason, tries: Counter[Reason]) -> bool:
     used = tries.total() - tries[Reason.RATE_LIMITED]
     attempts = JUDGE["judge_attempts"].default
     return reason in FINAL or used >= attempts or tries[Reason.INVALID] >= MAX_INVALID
-
-
-def _unless(is_cancelled: Callable[[], bool], call: Callable[[], Answer]) -> Answer:
-    """What `call` gives. It runs on a thread of its own: asked to stop, nobody sits out a server that stalls."""
-    answer: Future[Answer] = Future()
-
-    def run() -> None:
-        try:
-            answer.set_result(call())
-        except BaseException as error:
-            # A thread's edge: raised again where it is waited for.
-            answer.set_exception(error)
-
-    threading.Thread(target=run, daemon=True, name="gemini").start()
-    while not wait([answer], SLICE_S).done:
-        stop_if(is_cancelled)
-    return answer.result()
 
 
 def _checked_url(url: str | None) -> str | None:

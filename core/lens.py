@@ -159,4 +159,5 @@ def _as_text(value: Any) -> str:
     parts = value.items() if isinstance(value, dict) else [("", value)]
     said = (f"{name}:\n{part if isinstance(part, str) else json.dumps(part, ensure_ascii=False, default=str)}"
             for name, part in parts)  # fmt: skip
-    return "\n\n".join(said)[:MAX_RAW_CHARS]
+    # Half a character is nothing that a page can be sent.
+    return "\n\n".join(said)[:MAX_RAW_CHARS].encode(errors="replace").decode()

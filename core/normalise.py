@@ -18,7 +18,7 @@ STRAY_JOINER = re.compile("(?<![^\x00-\x7f])[\u200c\u200d]+|[\u200c\u200d]+(?![^
 SURROGATE = re.compile("[\ud800-\udfff]")
 # A turn that the model went on to write for the other side, or a stop token that it spelled out.
 RUN_ON = re.compile(
-    r"(?P<turn>\n[ \t]*Human:|\n\s*\n[ \t]*Assistant:|<\|im_start\|>)|<\|im_end\|>|<\|endoftext\|>|</s>"
+    r"(?P<turn>\n[ \t]*Human:|\n[^\S\n]*\n[ \t]*Assistant:|<\|im_start\|>)|<\|im_end\|>|<\|endoftext\|>|</s>"
 )
 HIDDEN: Final = "hidden characters"
 TURN: Final = "run-on turn"

@@ -11,16 +11,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from core.columns import Form, Rows, UnmappedColumns, find_form
 from core.errors import DataError
-from core.file_rows import LeftOut, Reason
-from core.messages import Role, as_dicts, from_dicts
+from core.file_rows import LeftOut, Reason, Row
+from core.messages import Role, as_dicts
 from core.paths import writing
 from core.settings import DATA, HELD_OUT_SHARE, MIN_USABLE_ROWS
 from core.sources import local_file, read_rows
-from core.transcripts import PreferencePair, RowError, parse_transcript
+from core.transcripts import PreferencePair, RowError, parse_transcript, to_pair, to_reply
 
 __all__ = [
     "LeftOut",
@@ -35,6 +35,8 @@ __all__ = [
     "require_pairs",
     "write_snapshot",
 ]
+
+Value = TypeVar("Value")
 
 FORM = 'A row is {"chosen": ..., "rejected": ...} with transcripts, or with texts and a "prompt" beside them.'
 SNAPSHOT = "preference-snapshot-1"
@@ -184,25 +186,36 @@ def read_snapshot(path: Path) -> PreferenceData:
         if header["format"] != SNAPSHOT:
             raise ValueError(f"its format is {header['format']!r}")
         sides: dict[str, list[PreferencePair]] = {"train": [], "held_out": []}
+        # A run of an older version knew one form alone, and has no word for it.
+        is_paired, found = header.get("is_paired", True), header.get("found", "")
         for row in rows:
-            prompt = from_dicts(row["prompt"])
-            sides[row["part"]].append(PreferencePair(prompt, row["chosen"], row["rejected"], row["row"]))
-        left_out = tuple(LeftOut(row["row"], Reason(row["reason"]), row["detail"]) for row in header["left_out"])
+            # By the rules for any other data: a file may only claim to be a snapshot.
+            pair = (to_pair if is_paired else to_reply)(Row(_checked(int, row["row"]), row))
+            sides[row["part"]].append(pair)
+        left_out = tuple(
+            LeftOut(_checked(int, row["row"]), Reason(row["reason"]), _checked(str, row["detail"]))
+            for row in header["left_out"]
+        )
         return PreferenceData(
-            header["source"],
+            _checked(str, header["source"]),
             tuple(sides["train"]),
             tuple(sides["held_out"]),
             left_out,
-            header["num_rows"],
+            _checked(int, header["num_rows"]),
             hashlib.sha256(content).hexdigest(),
-            # A run of an older version knew one form alone, and has no word for it.
-            header.get("found", ""),
-            header.get("is_paired", True),
+            _checked(str, found),
+            bool(is_paired),
         )
     except OSError as error:
         raise DataError(f"The run's data {path} cannot be read ({error.strerror}). Start a new run.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"The run's data {path} is damaged ({error}). Start a new run.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, RowError) as error:
+        raise DataError(f"The run's data {path} is damaged ({str(error)[:120]}). Start a new run.") from error
+
+
+def _checked(kind: type[Value], value: Any) -> Value:
+    if not isinstance(value, kind):
+        raise TypeError(f"{type(value).__name__} where {kind.__name__} belongs")
+    return value
 
 
 def _is_snapshot(path: Path) -> bool:

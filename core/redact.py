@@ -7,17 +7,19 @@ import logging
 import os
 import re
 import stat
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from core.errors import RequestError
-from core.paths import PROJECT_ROOT
+from core.paths import PROJECT_ROOT, logs_dir
 
 SECRETS = ("GEMINI_API_KEY", "GOOGLE_API_KEY", "HUGGINGFACE_TOKEN", "HF_TOKEN")
 LOOKS_LIKE_A_KEY = re.compile(r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{16,}|AIza[A-Za-z0-9_-]{16,}|AQ\.[A-Za-z0-9_-]{16,})")
 # Anything shorter is no key, and would tear holes into ordinary words.
 MIN_SECRET_CHARACTERS = 6
+MAX_LOG_BYTES = 1024 * 1024
 REDACTED = "[redacted]"
 
 
@@ -78,6 +80,11 @@ class RedactingFilter(logging.Filter):
         if record.stack_info:
             record.stack_info = redact(record.stack_info)
         return True
+
+
+def open_log(name: str) -> RotatingFileHandler:
+    """A log of this name in models/logs, which never grows beyond twice MAX_LOG_BYTES."""
+    return RotatingFileHandler(logs_dir() / name, maxBytes=MAX_LOG_BYTES, backupCount=1, encoding="utf-8")
 
 
 def _message(record: logging.LogRecord) -> str:

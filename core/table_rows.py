@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import DataError
-from core.file_rows import SAVE_AGAIN, LeftOut, Reason, Row, open_data, read_lines
-from core.settings import MAX_DATA_BYTES, MAX_LINE_BYTES
+from core.file_rows import SAVE_AGAIN, LeftOut, Parts, Reason, Row, open_data, read_lines
+from core.settings import MAX_COLUMNS, MAX_DATA_BYTES, MAX_LINE_BYTES
 
 TOO_LONG = f"longer than {MAX_LINE_BYTES:,} bytes"
 OPEN_QUOTE = 'Close the quote that is open there, and write quotes inside a cell twice ("").'
@@ -94,7 +94,10 @@ def _named(names: Sequence[str], record: Row) -> Row | LeftOut:
 
 
 def _checked(names: Sequence[str], path: Path) -> list[str]:
-    """The columns' names, which may be empty; DataError where one occurs twice, since nobody knows which is meant."""
+    """The columns' names, which may be empty; DataError where they are too many for a table of conversations, or where
+    one occurs twice, since nobody knows which is meant."""
+    if len(names) > MAX_COLUMNS:
+        raise DataError(f"{path} has over {MAX_COLUMNS:,} columns. Leave out those that hold no text.")
     if twice := next((name for name in names if name and names.count(name) > 1), ""):
         raise DataError(f"{path} has two columns named '{twice[:40]}'. Rename or remove one of them.")
     return list(names)
@@ -128,7 +131,8 @@ def read_parquet(path: Path) -> Iterator[Row | LeftOut]:
                 # A batch of several rows would unfold a value that they share as often as it stands there.
                 batches = table.iter_batches(batch_size=1, use_threads=False)
                 yield from (_row(number, batch) for number, batch in _within_limits(batches, path))
-        except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        # KeyError: a time zone that nobody knows.
+        except (pyarrow.ArrowException, OSError, ValueError, OverflowError, KeyError) as error:
             text = " ".join(str(error).split())[:120]
             raise DataError(
                 f"{path} is no Parquet file, or a damaged one ({text}). Fetch or write it again."
@@ -142,14 +146,27 @@ def _check_groups(metadata: Any, path: Path) -> None:
 
 
 def _within_limits(batches: Iterator[Any], path: Path) -> Iterator[tuple[int, Any]]:
-    num_bytes = 0
+    num_bytes, parts = 0, Parts(path)
     for number, batch in enumerate(batches, 1):
         num_bytes += batch.nbytes
         if batch.nbytes > MAX_LINE_BYTES:
             raise DataError(f"Row {number} of {path} is {TOO_LONG}. Shorten or remove it.")
         if num_bytes > MAX_DATA_BYTES:
             raise DataError(f"{path} holds over {MAX_DATA_BYTES:,} bytes before the last row asked for. Ask for fewer.")
+        parts.add(sum(map(_num_values, batch.columns)))
         yield number, batch
+
+
+def _num_values(array: Any) -> int:
+    """How many Python objects it comes to; one that is made of nulls has any number of them in no bytes at all."""
+    from pyarrow import types
+
+    kind = array.type
+    if types.is_map(kind):
+        return len(array) + _num_values(array.keys) + _num_values(array.items)
+    if types.is_struct(kind):
+        return len(array) + sum(map(_num_values, array.flatten()))
+    return len(array) + (_num_values(array.flatten()) if types.is_nested(kind) else 0)
 
 
 def _row(number: int, batch: Any) -> Row | LeftOut:

@@ -152,4 +152,5 @@ def _clean(text: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise RowError(Reason.HALF_CHARACTER, f"at character {error.start + 1}") from error
-    return text.replace("\r\n", "\n").strip()
+    # However often it is cleaned, it comes out the same.
+    return re.sub(r"\r+\n", "\n", text).strip()

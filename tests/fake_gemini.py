@@ -1,5 +1,6 @@
 """A server on loopback that speaks Gemini's wire format, answers from a script and remembers what it was asked."""
 
+import contextlib
 import json
 import re
 import threading
@@ -45,6 +46,7 @@ class Reply:
     stall_s: float = 0.0
     is_closed: bool = False
     is_dripped: bool = False
+    is_head_endless: bool = False
 
     def payload(self) -> bytes:
         if isinstance(self.body, bytes):
@@ -161,6 +163,9 @@ class FakeGemini:
                 if reply.is_closed:
                     self.close_connection = True
                     return
+                if reply.is_head_endless:
+                    self._drip_head()
+                    return
                 payload = reply.payload()
                 self.send_response(reply.status)
                 for name, value in {"Content-Type": "application/json", **reply.headers}.items():
@@ -181,6 +186,14 @@ class FakeGemini:
                     self.wfile.flush()
                     if fake._gone.wait(0.02):
                         return
+
+            def _drip_head(self) -> None:
+                self.close_connection = True
+                with contextlib.suppress(OSError):
+                    self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+                    while not fake._gone.wait(0.02):
+                        self.wfile.write(b"X-More: y\r\n")
+                        self.wfile.flush()
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass

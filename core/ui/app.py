@@ -10,10 +10,9 @@ import socket
 import threading
 import webbrowser
 from collections.abc import Callable
-from logging.handlers import RotatingFileHandler
 from typing import Any
 
-from core import locks, paths
+from core import locks, redact
 from core.client import EngineClient
 from core.errors import PlaygroundError, RequestError
 from core.ui import guard
@@ -22,7 +21,6 @@ HOST, PORT = "127.0.0.1", 7860
 PORTS_TRIED = 100
 # A few people's worth of clicks; what comes beyond is told to wait (503).
 MAX_WAITING = 48
-MAX_LOG_BYTES = 1024 * 1024
 
 
 def launch(host: str = HOST, port: int = PORT, is_browser_opened: bool = True) -> None:
@@ -48,9 +46,7 @@ def check_host(host: str) -> None:
 
 def log_to_file() -> None:
     """The page's own errors go to models/logs/page.log, redacted before they get here."""
-    handler = RotatingFileHandler(
-        paths.logs_dir() / "page.log", maxBytes=MAX_LOG_BYTES, backupCount=1, encoding="utf-8"
-    )
+    handler = redact.open_log("page.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log = logging.getLogger("playground")
     log.addHandler(handler)

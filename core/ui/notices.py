@@ -17,6 +17,7 @@ import gradio as gr
 from gradio.blocks import BlockFunction
 from gradio.utils import get_upload_folder
 
+from core import disk
 from core.errors import (
     AdapterError,
     BusyError,
@@ -105,9 +106,11 @@ def _unreadable() -> gr.Error:
 
 
 def show(error: Exception) -> None:
-    """One notice on the page; for a surprise also one entry in the log."""
+    """One notice on the page; for what is neither ours nor the disk's also one entry in the log."""
     if isinstance(error, PlaygroundError):
         warn(title_of(error), sentence_of(error))
+    elif said := disk.sentence(error):
+        warn("It could not be saved", said)
     else:
         warn("Something unexpected happened", record(error))
 

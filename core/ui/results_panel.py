@@ -21,7 +21,7 @@ from core.ui import compare_plots as plots
 from core.ui import compare_views as views
 from core.ui.compare_scene import Scene
 from core.ui.compare_worker import ComparisonWorker
-from core.ui.notices import shows_errors
+from core.ui.notices import show, shows_errors
 from core.ui.parts import QUIET, Part
 from core.ui.views import as_text
 from core.vote_pairs import write_pairs
@@ -166,11 +166,15 @@ class ResultsPanel:
         if value is None or comparison is None or results is None:
             return gr.update(value=None)
         path = comparison.path.with_suffix(ending)
-        copy = Path(tempfile.mkdtemp(prefix="playground-")) / path.name
-        if ending == ".csv":
-            write_csv(results.rows, copy)
-        elif path.is_file():
-            shutil.copy(path, copy)
+        try:
+            copy = Path(tempfile.mkdtemp(prefix="playground-")) / path.name
+            if ending == ".csv":
+                write_csv(results.rows, copy)
+            elif path.is_file():
+                shutil.copy(path, copy)
+        except OSError as error:  # a full disk keeps nobody from reading the result
+            show(error)
+            return gr.update(value=None)
         return gr.update(value=str(copy) if copy.is_file() else None)
 
 

@@ -553,6 +553,20 @@ class TestStoppingAndGoingOn:
         tab.end_early()
         assert seen(tab).results.human.tally.n == 2
 
+    def test_the_key_is_on_no_page_and_in_no_file(
+        self, tab: CompareTab, adapter: str, gemini: FakeGemini, tmp_path: Path
+    ) -> None:
+        gemini.default = lambda asked: bad_key(f"The key {KEY} is not valid.")
+        start(tab, adapter, Mode.BOTH)
+        pages = [shown(tab, adapter, Mode.BOTH)]
+        assert "Gemini refuses the key" in repr(pages)
+        vote(tab, 1, 2)
+        pages.append(shown(tab, adapter, Mode.BOTH))
+        assert KEY not in repr(pages)
+        written = [path for path in tmp_path.rglob("*") if path.is_file()]
+        copies = [Path(pages[1][f"result-{name}"]["value"]) for name in ("csv", "log", "journal")]
+        assert not [path for path in [*written, *copies] if KEY.encode() in path.read_bytes()]
+
     def test_what_failed_is_asked_again_by_its_reason(self, tab: CompareTab, adapter: str, gemini: FakeGemini) -> None:
         gemini.default = lambda asked: blocked()
         start(tab, adapter, Mode.ALONE)

@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 
-from core import paths
+from core import paths, redact
 from core.errors import RequestError
 from core.ui import app, guard, notices
 
@@ -157,5 +157,5 @@ def test_a_notice_names_a_log_that_is_there_without_keys_and_of_a_limited_size(p
     assert said.split("under ")[1].rstrip(".") in text
     assert "canary" not in text
     for _ in range(4):
-        notices.record(RuntimeError("x" * (app.MAX_LOG_BYTES // 2)))
-    assert sum(file.stat().st_size for file in page_log.parent.glob("page.log*")) <= 2 * app.MAX_LOG_BYTES
+        notices.record(RuntimeError("x" * (redact.MAX_LOG_BYTES // 2)))
+    assert sum(file.stat().st_size for file in page_log.parent.glob("page.log*")) <= 2 * redact.MAX_LOG_BYTES
