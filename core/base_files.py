@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 from core import adapters, fingerprint, paths
 from core.device import Device, is_out_of_memory, release
 from core.errors import ModelError, OutOfMemory
+from core.redact import redact
 
 # What libraries raise over a folder that is no usable model.
 UNLOADABLE = (
@@ -83,4 +84,4 @@ def load(folder: Path, device: Device) -> tuple[Any, Any]:
 
 def said_by(error: BaseException) -> str:
     """What a library's error says, cut to a sentence's length."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return " ".join(redact(str(error)).split())[:200] or type(error).__name__

@@ -39,6 +39,7 @@ from core.evaluate import PairLogps
 from core.follower import Order
 from core.forecast import TYPICAL
 from core.loader import BASE, ResidentModel
+from core.redact import redact
 from core.run_progress import Control, Reporter
 from core.run_work import Work
 from core.runs import Phase, Run, RunStatus
@@ -82,6 +83,7 @@ def execute(resident: ResidentModel, name: str, control: Control, is_resumed: bo
         shutil.rmtree(paths.run_dir(name), ignore_errors=True)
         return replace(reporter.run, status=status, reason=DISCARDED)
     _sweep(paths.run_dir(name))
+    reason = redact(reason)
     runs.log(name, f"{status} {reason}".strip())
     try:
         return runs.write(reporter.run, status=status, reason=reason, eta_s=None)

@@ -22,7 +22,7 @@ _LIVE = re.compile(r"[&<>\"'\\`*_\[\]!#|~$]")
 
 def as_text(text: str) -> str:
     """`text`, without keys, such that a place that renders HTML and Markdown shows it letter by letter, on one line."""
-    return _LIVE.sub(lambda m: f"&#{ord(m[0])};", " ".join(redact(text).split()))
+    return _LIVE.sub(lambda m: f"&#{ord(m[0])};", " ".join(redact(text).encode(errors="replace").decode().split()))
 
 
 def size(num_bytes: float) -> str:

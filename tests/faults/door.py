@@ -142,6 +142,15 @@ class Endpoints:
         return [changed.get(self.label(n), self.parts[n]["props"].get("value")) for n in event["inputs"]]
 
 
+def look(page: Page, session: str) -> str:
+    """What a page that is opened just now shows of itself, on every tab: as the session then knows it, choices too."""
+    endpoints = Endpoints(page)
+    kinds = {number: part["type"] for number, part in endpoints.parts.items()}
+    looks = [event for event in endpoints.all for number, what in event["targets"]
+             if what in ("load", "tick") or (what == "select" and kinds.get(number) == "tabitem")]  # fmt: skip
+    return "\n".join(str(page.call(event["id"], endpoints.values(event), session)) for event in looks)
+
+
 def multipart_type() -> dict[str, str]:
     return {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 

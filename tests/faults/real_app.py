@@ -6,6 +6,7 @@ Whatever its processes look up is written down, and nothing but loopback is foun
 import contextlib
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -21,10 +22,10 @@ from typing import Any
 
 import psutil
 
-from core import paths
+from core import paths, starter
 from core.runs import Run
 from tests import conftest
-from tests.faults.door import Endpoints, Page
+from tests.faults.door import Endpoints, Page, look
 
 START_S, END_S = 180.0, 60.0
 # Imported by every Python process that has its folder on the path, before anything else.
@@ -51,13 +52,16 @@ SMALL = {"limit": 16, "held-out": "0", "setting-looks": 0, "setting-max_length":
 
 @cache
 def tiny_base() -> Path:
-    """The tiny Llama of the other tests, saved once a process."""
+    """The tiny Llama of the other tests, saved once a process, and taken for the starter model."""
     tokenizer = conftest._tokenizer(
         ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], conftest.CHATML,
         bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|im_end|>", unk_token="<|endoftext|>",
     )  # fmt: skip
     folder = Path(tempfile.mkdtemp(prefix="tiny-")) / "tiny-llama"
-    return conftest._save("LlamaForCausalLM", "LlamaConfig", tokenizer, folder, tie_word_embeddings=True)
+    conftest._save("LlamaForCausalLM", "LlamaConfig", tokenizer, folder, tie_word_embeddings=True)
+    files = {file.name: file.stat().st_size for file in folder.iterdir()}
+    paths.write_json(folder / starter.SOURCE, {"wheel_sha256": starter.WHEEL_SHA256, "files": files})
+    return folder
 
 
 def make_home(folder: Path, base: Path | None) -> Path:
@@ -96,11 +100,8 @@ class RealApp:
         return self.page.call(event["id"], endpoints.values(event, **changed), session)
 
     def view(self, session: str = "") -> str:
-        """What a page that is opened just now is shown of the run, as its first event brings it."""
-        endpoints = Endpoints(self.page)
-        [tick] = [e for e in endpoints.all if endpoints.name(e).startswith("timer.tick") and "chip" in
-                  [endpoints.label(n) for n in e["outputs"]]][:1]  # fmt: skip
-        return str(self.page.call(tick["id"], [None, ""], session).data)
+        """What a page that is opened just now shows."""
+        return look(self.page, session or secrets.token_hex(6))
 
     def wait_for_engine(self) -> None:
         until(lambda: "on cpu" in self.view(), START_S, "a model that is loaded")

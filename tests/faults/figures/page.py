@@ -101,11 +101,12 @@ def stay_offline(seed: int) -> Tried:
         app.wait_for_engine()
         name = app.start_run(**{"setting-epochs": 1})
         wrong = [] if app.wait_for_end(name).status is RunStatus.FINISHED else [f"{name} is {app.run(name).status}"]
+        app.view("s")
         for shown in ("base", "tuned"):
-            said = app.call("chat-send", **{"chat-message": "Hello", "chat-shown": shown, "chat-adapter": name})
+            said = app.call("chat-send", "s", **{"chat-message": "Hello", "chat-shown": shown, "chat-adapter": name})
             wrong += [] if said.is_done and not said.sentence else [f"chat with {shown}: {said.sentence}"]
-        asked = {"compare-adapter": name, "compare-set": "quick", "compare-max_new_tokens": 16}
-        wrong += [said] if (said := app.call("compare-start", **asked).sentence) else []
+        asked = {"compare-adapter": name, "compare-max_new_tokens": 16}
+        wrong += [said] if (said := app.call("compare-start", "s", **asked).sentence) else []
         until(lambda: any((home / "models" / "logs").glob("model_comparison_*.jsonl")), END_S, "a comparison")
     if seed:
         wrong += _from_the_command_line(home, name)
