@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 from core import adapters, fingerprint, paths
 from core.device import Device, is_out_of_memory, memory_free, release
 from core.errors import ModelError, OutOfMemory
+from core.redact import redact
 
 # What libraries raise over a folder that is no usable model.
 UNLOADABLE = (
@@ -112,4 +113,4 @@ def _no_room(folder: Path, device: Device) -> str:
 
 def said_by(error: BaseException) -> str:
     """What a library's error says, cut to a sentence's length."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return " ".join(redact(str(error)).split())[:200] or type(error).__name__

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         redact.install()
         result, code = COMMANDS[asked.command](asked)
     except PlaygroundError as error:
-        print(redact.redact(str(error)), file=sys.stderr)
+        print(redact.for_terminal(str(error)), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -51,8 +51,14 @@ def main(arguments: Sequence[str]) -> int:
         print(_record(error), file=sys.stderr)
         return 1
     if asked.json and result is not None:
-        print(json.dumps(result, ensure_ascii=False))
+        print(_as_json(result))
     return code
+
+
+def _as_json(result: dict[str, Any]) -> str:
+    """With what a terminal would obey spelled out: the same value, and one can look at it."""
+    text = json.dumps(result, ensure_ascii=False)
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def _follow(arguments: Sequence[str]) -> int:
@@ -108,6 +114,10 @@ def _parser() -> argparse.ArgumentParser:
 def _app_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--host", default="127.0.0.1", help="the address to serve on (127.0.0.1)")
+    parser.add_argument(
+        "--token", nargs="?", const="", default=None, help="ask whoever opens the page for this token, or for one that "
+        "is made up; needed where --host lets other machines in",
+    )  # fmt: skip
     parser.add_argument("--port", type=_port, default=7860, help="the port to serve on, or the next free one (7860)")
     parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
 
@@ -201,14 +211,15 @@ FLAGS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
 def _app(asked: argparse.Namespace) -> tuple[dict[str, Any] | None, int]:
     from core.ui.app import launch
 
-    launch(asked.host, asked.port, not asked.no_browser)
+    launch(asked.host, asked.port, not asked.no_browser, asked.token)
     return None, 0
 
 
 def _runs(asked: argparse.Namespace) -> tuple[dict[str, Any] | None, int]:
     found = runs.list_runs()
     for run in found if not asked.json else ():
-        print(f"{run.name:28} {run.method:4} {run.status:12} {run.step}/{run.steps} steps  {run.dataset}")
+        line = f"{run.name:28} {run.method:4} {run.status:12} {run.step}/{run.steps} steps  {run.dataset}"
+        print(" ".join(redact.for_terminal(line).splitlines()))
     if not found and not asked.json:
         print("No runs yet. Start one: python playground.py train --method dpo --dataset starter")
     kept = ("name", "method", "status", "step", "steps", "base", "dataset", "created_at", "reason", "result")

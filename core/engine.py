@@ -36,7 +36,7 @@ from core.errors import BusyError, Cancelled, OutOfMemory, PlaygroundError, Requ
 from core.loader import ResidentModel
 from core.messages import Conversation
 from core.planning import Planner
-from core.redact import api_key
+from core.redact import api_key, redact
 from core.runs import Run, RunStatus
 from core.settings import Decoding
 from core.wire import (
@@ -149,7 +149,7 @@ class Engine:
     def fail(self, number: int, error: PlaygroundError) -> None:
         # The other end knows the kinds of core/errors.py alone.
         kind = next(kind for kind in type(error).__mro__ if kind.__module__ == PlaygroundError.__module__)
-        self.send(number, EventKind.ERROR, (kind.__name__, str(error)))
+        self.send(number, EventKind.ERROR, (kind.__name__, redact(str(error))))
 
     def tell(self, **changes: Any) -> None:
         self.state = replace(self.state, **changes)

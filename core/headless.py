@@ -31,7 +31,7 @@ from core.headless_compare import compare, compare_five
 from core.loader import BASE, ResidentModel
 from core.messages import Conversation, Message, Role, ask
 from core.recipes import RECIPES
-from core.redact import api_key
+from core.redact import api_key, for_terminal
 from core.runs import Run, RunStatus
 from core.settings import DATA, STRENGTH, TRAINING, Decoding
 from core.terminal import SAY_EVERY_S, Result, load, load_for, say
@@ -252,7 +252,7 @@ def _respond(resident: ResidentModel, turn: Turn, is_quiet: bool) -> Response:
         if chunk.response is not None:
             final.append(chunk.response)
         if not is_quiet:
-            print(_printable(chunk.text), end="", flush=True)
+            print(for_terminal(chunk.text), end="", flush=True)
 
     generate.stream(resident, [turn], Decoding(), emit)
     if not is_quiet:
@@ -260,17 +260,12 @@ def _respond(resident: ResidentModel, turn: Turn, is_quiet: bool) -> Response:
     return final[0]
 
 
-def _printable(text: str) -> str:
-    """Model text with nothing in it that a terminal would obey."""
-    return "".join(c for c in text if c in "\n\t" or c.isprintable())
-
-
 def check(asked: argparse.Namespace) -> Result:
     report = inspection.check(load_for(asked.adapter, asked.model), asked.adapter)
     for problem in report.problems:
         say(problem)
     if report.ok and not asked.json:
-        print(f"{asked.adapter} is sound. It says: {_printable(report.response)}")
+        print(f"{asked.adapter} is sound. It says: {for_terminal(report.response)}")
     return {"ok": report.ok, "problems": report.problems}, 0 if report.ok else 1
 
 
@@ -282,7 +277,7 @@ def merge(asked: argparse.Namespace) -> Result:
     merged = takeaway.merge(load_for(asked.adapter, asked.model), asked.adapter, tell)
     say(merged.sentence)
     if not asked.json:
-        print(f"Base and {asked.adapter} as one model: {merged.folder}")
+        print(for_terminal(f"Base and {asked.adapter} as one model: {merged.folder}"))
     return {"folder": merged.folder, "largest_difference": merged.largest_difference}, 0
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from core.errors import DataError
 from core.file_rows import Row
+from core.redact import redact
 
 TOKEN_HINT = "put a token of an account that may see it into .env as HUGGINGFACE_TOKEN"
 ELSEWHERE = "take the starter data or a local file"
@@ -56,7 +57,7 @@ def _sentence(error: Exception, data: HubData) -> str:
     from datasets.exceptions import DatasetNotFoundError
     from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(redact(str(error)).split()) or type(error).__name__
     for said, sentence in NOT_THERE.items():
         if found := re.search(said, text):
             return sentence.format(*found.groups(), name=data.name)

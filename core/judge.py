@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from core.gemini import Gemini
 from core.gemini_wire import Failure
 from core.prompts import Prompt
-from core.redact import api_key
+from core.redact import api_key, redact
 from core.rubric import DIMENSIONS, PROMPT_VERSION, SCHEMA_VERSION, Judgement, Winner, rules_for, write_question
 from core.stats import Outcome
 
@@ -188,7 +188,9 @@ def _unblinded(judgement: Judgement, first: str, second: str) -> Ruling:
     names = {Winner.RESPONSE_1: first, Winner.RESPONSE_2: second, Winner.TIE: TIE}
 
     def named(text: str) -> str:
-        return re.sub(r"RESPONSE[_ ]?([12])", lambda match: first if match[1] == "1" else second, text, flags=re.I)
+        text = re.sub(r"RESPONSE[_ ]?([12])", lambda match: first if match[1] == "1" else second, text, flags=re.I)
+        # It goes into the journal, the log and the table.
+        return redact(text)
 
     return Ruling(
         names[judgement.winner],

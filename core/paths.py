@@ -116,7 +116,9 @@ def write_json(path: Path, value: Any) -> None:
 
 def as_json(value: Any) -> str:
     """A file's whole text; ValueError for what JSON cannot hold."""
-    return json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    # A file's name may be no Unicode; spelled out with a backslash, half a character is JSON too.
+    return text.encode(errors="backslashreplace").decode()
 
 
 def read_json(path: Path) -> Any:

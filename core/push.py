@@ -136,4 +136,5 @@ def _sentence(error: Exception, to: str) -> str:
         return OFFLINE.format(to)
     code = error.response.status_code
     said = f"{code}: {error.server_message}" if error.server_message else str(code)
-    return redact(ANSWERS.get(code, TROUBLE).format(to, said[:200]))
+    # Before it is cut: half a key is looked for by nobody.
+    return ANSWERS.get(code, TROUBLE).format(to, redact(said)[:200])

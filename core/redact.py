@@ -3,10 +3,13 @@
 Knows nothing of who uses a key. What is written for people to read, logs above all, goes through `redact`.
 """
 
+import functools
 import logging
 import os
 import re
 import stat
+import sys
+from collections.abc import Callable
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from urllib.parse import quote
 from core.errors import RequestError
 from core.paths import PROJECT_ROOT, logs_dir
 
-SECRETS = ("GEMINI_API_KEY", "GOOGLE_API_KEY", "HUGGINGFACE_TOKEN", "HF_TOKEN")
+SECRETS = ("GEMINI_API_KEY", "GOOGLE_API_KEY", "HUGGINGFACE_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 LOOKS_LIKE_A_KEY = re.compile(r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{16,}|AIza[A-Za-z0-9_-]{16,}|AQ\.[A-Za-z0-9_-]{16,})")
 # Anything shorter is no key, and would tear holes into ordinary words.
 MIN_SECRET_CHARACTERS = 6
@@ -28,6 +31,11 @@ def redact(text: str) -> str:
     for secret in sorted(_known_secrets(), key=len, reverse=True):
         text = text.replace(secret, REDACTED)
     return LOOKS_LIKE_A_KEY.sub(REDACTED, text)
+
+
+def for_terminal(text: str) -> str:
+    """`text` without keys, and without what a terminal would obey: names, paths and responses may hold that."""
+    return "".join(c for c in redact(text) if c in "\n\t" or c.isprintable())
 
 
 def _known_secrets() -> set[str]:
@@ -108,6 +116,19 @@ class _RedactingFactory:
 
 
 def install() -> None:
-    """From now on every logger of this process is redacted; a second call changes nothing."""
+    """From now on every logger of this process is redacted, and whatever is printed; again, it changes nothing."""
     if not isinstance(logging.getLogRecordFactory(), _RedactingFactory):
         logging.setLogRecordFactory(_RedactingFactory())
+    for stream in (sys.stdout, sys.stderr):
+        _clean(stream)
+
+
+def _clean(stream: Any) -> None:
+    """Tracebacks that nobody caught, and what libraries print, go by no logger."""
+    write = stream.write
+    if not isinstance(write, functools.partial):
+        stream.write = functools.partial(_write, write)
+
+
+def _write(write: Callable[[str], int], text: str) -> int:
+    return write(redact(text))

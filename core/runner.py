@@ -40,6 +40,7 @@ from core.evaluate import PairLogps
 from core.follower import Order
 from core.forecast import TYPICAL
 from core.loader import BASE, ResidentModel
+from core.redact import redact
 from core.run_progress import Control, Reporter
 from core.run_work import Work
 from core.runs import Phase, Run, RunStatus
@@ -85,6 +86,7 @@ def execute(resident: ResidentModel, name: str, control: Control, is_resumed: bo
     if control.is_discarded and status is not RunStatus.FAILED:
         shutil.rmtree(paths.run_dir(name), ignore_errors=True)
         return replace(reporter.run, status=status, reason=DISCARDED)
+    reason = redact(reason)
     try:
         disk.sweep(paths.run_dir(name))
         runs.log(name, f"{status} {reason}".strip())

@@ -11,8 +11,13 @@ from collections.abc import Callable, Iterator
 TICK_S = 0.25
 # Less than this is a busy machine.
 NOTED_S = 3.0
-# Goes on while a computer sleeps: `time.monotonic` does not.
-ALWAYS = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def _always() -> float:
+    """Seconds that go on while a computer sleeps: `time.monotonic` does not."""
+    if not hasattr(time, "clock_gettime"):  # Windows, whose monotonic clock does
+        return time.monotonic()
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 @contextlib.contextmanager
@@ -22,9 +27,9 @@ def watched(on_gap: Callable[[float, float], None]) -> Iterator[None]:
     is_over = threading.Event()
 
     def watch() -> None:
-        before = time.clock_gettime(ALWAYS), time.monotonic()
+        before = _always(), time.monotonic()
         while not is_over.wait(TICK_S):
-            now = time.clock_gettime(ALWAYS), time.monotonic()
+            now = _always(), time.monotonic()
             if now[0] - before[0] > NOTED_S:
                 on_gap(now[0] - before[0], now[1] - before[1])
             before = now

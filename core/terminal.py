@@ -5,7 +5,7 @@ from typing import Any
 
 from core import adapters, catalogue, device, paths, ranks
 from core.loader import ResidentModel
-from core.redact import api_key
+from core.redact import api_key, for_terminal
 
 SAY_EVERY_S = 2.0
 Result = tuple[dict[str, Any] | None, int]
@@ -13,7 +13,7 @@ Result = tuple[dict[str, Any] | None, int]
 
 def say(text: str) -> None:
     if ranks.is_main():
-        print(text, file=sys.stderr, flush=True)
+        print(for_terminal(text), file=sys.stderr, flush=True)
 
 
 def load(model: str) -> ResidentModel:

@@ -25,11 +25,14 @@ def log(monkeypatch: pytest.MonkeyPatch):
     text = io.StringIO()
     handler = logging.StreamHandler(text)
     logger = logging.getLogger("httpx")
-    monkeypatch.setattr(logger, "level", logging.DEBUG)
+    # Set so, because a logger remembers what it has been asked for before.
+    level = logger.level
+    logger.setLevel(logging.DEBUG)
     logger.addHandler(handler)
     redact.install()
     yield text
     logger.removeHandler(handler)
+    logger.setLevel(level)
     logging.setLogRecordFactory(factory)
 
 

@@ -4,21 +4,44 @@ Plain ASGI and the environment; knows nothing of Gradio's components. A page of 
 the same browser, can reach a server on this machine: the checks here are what keeps it out.
 """
 
+import contextlib
+import hmac
+import ipaddress
 import os
+import re
+import secrets
+import socket
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterator
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs
 
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.responses import HTMLResponse, PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from core.errors import RequestError
 
 LOOPBACK = ("127.0.0.1", "localhost")
+# Served on every address that the machine has.
+EVERYWHERE = "0.0.0.0"
+AUTHORITY = re.compile(r"([a-z0-9.-]+)(?::[0-9]{1,5})?")
+FETCHES = re.compile(r"/proxy=|/file[=/].*://", re.IGNORECASE)
 # For any one request, an upload included; the server counts while it arrives.
 MAX_BODY_BYTES = 20 * 1024 * 1024
 
 # "none" is a person who typed the address, "same-origin" is our own page.
 OWN_FETCH_SITES = ("same-origin", "none")
+
+# Another's reverse proxy, and Hugging Face's own hosts: what they change has no place on a person's machine.
+HOSTED = ("SYSTEM", "SPACE_ID", "SPACE_HOST", "FORWARDED_ALLOW_IPS")
+
+MIN_TOKEN, TOKEN_LETTERS = 16, "letters, digits, '-' and '_'"
+BAD_TOKEN = f"--token takes at least {MIN_TOKEN} characters out of {TOKEN_LETTERS}. Without a value one is made up."
+NO_TOKEN = "This playground asks for its token: open the address that it printed when it was started."
+# A page that leads on: a link that was followed from elsewhere brings no strict cookie, but what this page asks for
+# does, and the token leaves the address line.
+WELCOME = '<!doctype html><meta http-equiv="refresh" content="0;url=/">'
 
 
 def harden_environment() -> None:
@@ -26,7 +49,7 @@ def harden_environment() -> None:
 
     The variables beat arguments: GRADIO_ALLOWED_PATHS opens files, GRADIO_SERVER_NAME the network.
     """
-    for name in [name for name in os.environ if name.startswith("GRADIO_")]:
+    for name in [name for name in os.environ if name.startswith("GRADIO_") or name in HOSTED]:
         del os.environ[name]
     os.environ |= {
         "GRADIO_ANALYTICS_ENABLED": "False",
@@ -36,49 +59,173 @@ def harden_environment() -> None:
     }
 
 
-def middlewares() -> list[Middleware]:
-    return [
-        Middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK)),
-        Middleware(OriginGuard),
-        Middleware(KnownLength),
-    ]
+@contextlib.contextmanager
+def unproxied() -> Iterator[None]:
+    """Inside, this process asks itself directly: Gradio does while it launches, and would ask by way of a proxy that is
+    set for everything, or trip over one that httpx cannot use. With NO_PROXY alone, macOS's settings are not read."""
+    before = {name: os.environ.pop(name) for name in list(os.environ) if name.lower().endswith("_proxy")}
+    os.environ["NO_PROXY"] = "*"
+    try:
+        yield
+    finally:
+        del os.environ["NO_PROXY"]
+        os.environ |= before
 
 
-def is_own_origin(origin: str, host: str) -> bool:
-    """Whether the page that sent a request is the one that this very address serves."""
-    return origin == f"http://{host}" and host.partition(":")[0] in LOOPBACK
+class Door:
+    """By which names the page may be asked for, and with which token; where that is empty, with none."""
+
+    def __init__(self, host: str = LOOPBACK[0], token: str = "") -> None:
+        self.token = token
+        self.is_everywhere = host == EVERYWHERE
+        self.names = {*LOOPBACK, host, *([socket.gethostname()] if self.is_everywhere else [])}
+        self.names = {name.lower() for name in self.names}
+        # Until then the one who asks is Gradio itself, which brings no token to what it begins with.
+        self.is_launched = False
+
+    def is_named(self, host: str) -> bool:
+        """Whether a Host header means this machine. A name can be pointed here by anybody, an address by nobody."""
+        name = AUTHORITY.fullmatch(host)
+        return name is not None and (name[1] in self.names or (self.is_everywhere and _is_address(name[1])))
+
+    def is_token(self, offered: str) -> bool:
+        return hmac.compare_digest(offered.encode(), self.token.encode())
+
+    def middlewares(self) -> list[Middleware]:
+        return [
+            Middleware(HostGuard, door=self),
+            Middleware(OriginGuard),
+            *([Middleware(TokenGuard, door=self)] if self.token else []),
+            Middleware(KnownLength),
+            Middleware(NothingFetched),
+            Middleware(NothingUnsaid),
+        ]
+
+
+def checked_token(wanted: str | None) -> str:
+    """The token that is asked for: none for None, one that is made up for an empty one; RequestError for a weak one."""
+    if wanted is None:
+        return ""
+    token = wanted or secrets.token_urlsafe(32)
+    if len(token) < MIN_TOKEN or not all(c.isascii() and (c.isalnum() or c in "-_") for c in token):
+        raise RequestError(BAD_TOKEN)
+    return token
+
+
+def _is_address(name: str) -> bool:
+    try:
+        return bool(ipaddress.IPv4Address(name))
+    except ValueError:
+        return False
+
+
+class HostGuard:
+    """400 for whoever asks for this machine by a name that is not its own: a site that was pointed here."""
+
+    def __init__(self, app: ASGIApp, door: Door) -> None:
+        self.app = app
+        self.door = door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        hosts = _header(scope, b"host") if scope["type"] in ("http", "websocket") else []
+        if scope["type"] == "lifespan" or (len(hosts) == 1 and self.door.is_named(hosts[0])):
+            await self.app(scope, receive, send)
+        else:
+            await _refuse(scope, receive, send, 400, "This machine is not known by that name here.")
 
 
 class OriginGuard:
-    """403 for whatever a page of another origin sends, be it a form, a fetch or a websocket."""
+    """403 for whatever another page sends, be it a form, a fetch or a websocket; and no page frames ours."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or is_ours(scope):
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
+        elif is_ours(scope):
+            await self.app(scope, receive, _unframed(send))
         else:
-            await PlainTextResponse("This page only answers to itself.", 403)(scope, receive, send)
+            await _refuse(scope, receive, send, 403, "This page only answers to itself.")
 
 
 def is_ours(scope: Scope) -> bool:
     """Whether nothing about a request says that another page sent it."""
     host = next(iter(_header(scope, b"host")), "")
-    # A link from elsewhere may open the page itself: a plain GET of "/" reveals and changes nothing.
-    if scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == "/":
-        return True
-    sites = _header(scope, b"sec-fetch-site")
-    if any(site not in OWN_FETCH_SITES for site in sites):
+    if any(origin != f"http://{host}" for origin in _header(scope, b"origin")):
         return False
-    return all(is_own_origin(origin, host) for origin in _header(scope, b"origin"))
+    # A link from elsewhere may open the page itself, as a page of its own: that reveals and changes nothing.
+    if scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == "/":
+        return all(kind == "document" for kind in _header(scope, b"sec-fetch-dest"))
+    return all(site in OWN_FETCH_SITES for site in _header(scope, b"sec-fetch-site"))
 
 
-def _header(scope: Scope, name: bytes) -> list[str]:
-    headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
-    return [value.decode("latin-1").strip().lower() for key, value in headers if key == name]
+def _unframed(send: Send) -> Send:
+    """Older browsers do not say that a frame asks: they are told not to show it in one."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", []), (b"x-frame-options", b"DENY")]
+        await send(message)
+
+    return sending
+
+
+class TokenGuard:
+    """401 for whoever does not bring the token, which opening the printed address leaves behind as a cookie."""
+
+    def __init__(self, app: ASGIApp, door: Door) -> None:
+        self.app = app
+        self.door = door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == "/" and self._is_offered(scope):
+            await self._welcome(scope)(scope, receive, send)
+        elif scope["type"] == "lifespan" or self._is_let_in(scope):
+            await self.app(scope, receive, send)
+        else:
+            await _refuse(scope, receive, send, 401, NO_TOKEN)
+
+    def _is_offered(self, scope: Scope) -> bool:
+        offered = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
+        return any(self.door.is_token(token) for token in offered)
+
+    def _is_let_in(self, scope: Scope) -> bool:
+        if not self.door.is_launched and scope["path"] == "/gradio_api/startup-events":
+            return True
+        return any(self.door.is_token(token) for token in _cookies(scope, _cookie_name(scope)))
+
+    def _welcome(self, scope: Scope) -> HTMLResponse:
+        answer = HTMLResponse(WELCOME, headers={"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
+        answer.set_cookie(_cookie_name(scope), self.door.token, httponly=True, samesite="strict")
+        return answer
+
+
+def _cookie_name(scope: Scope) -> str:
+    # Browsers tell no ports apart: two playgrounds of one machine would take each other's cookie away.
+    return f"playground-{scope['server'][1]}"
+
+
+def _cookies(scope: Scope, name: str) -> list[str]:
+    found = []
+    for value in _header(scope, b"cookie", is_as_sent=True):
+        try:
+            found += [morsel.value for key, morsel in SimpleCookie(value).items() if key == name]
+        except CookieError:
+            continue
+    return found
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, sentence: str) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
+    else:
+        await PlainTextResponse(sentence, status)(scope, receive, send)
+
+
+def _header(scope: Scope, name: bytes, is_as_sent: bool = False) -> list[str]:
+    sent = [value.decode("latin-1").strip() for key, value in scope["headers"] if key == name]
+    return sent if is_as_sent else [value.lower() for value in sent]
 
 
 class KnownLength:
@@ -92,3 +239,40 @@ class KnownLength:
             await PlainTextResponse("The length of what is sent has to be told first.", 411)(scope, receive, send)
         else:
             await self.app(scope, receive, send)
+
+
+class NothingFetched:
+    """403 where Gradio would fetch an address for whoever asks; what it serves from here is its own to check."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and FETCHES.search(scope["path"]):
+            await _refuse(scope, receive, send, 403, "This page fetches nothing from elsewhere.")
+        else:
+            await self.app(scope, receive, send)
+
+
+class NothingUnsaid:
+    """500 with a sentence, and the details in the page's log, where a request made Gradio itself stumble."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal is_begun
+            is_begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        except Exception as error:  # the edge of a request
+            from core.ui.notices import record
+
+            sentence = record(error)
+            if not is_begun and scope["type"] == "http":
+                await _refuse(scope, receive, send, 500, sentence)

@@ -10,7 +10,7 @@ import logging
 import re
 import secrets
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ParamSpec
 
 import gradio as gr
@@ -89,9 +89,10 @@ def shows_errors(handler: Callable[P, Any]) -> Callable[P, Any]:
 class CheckedBlocks(gr.Blocks):
     """Blocks that answer a value which no field of theirs can hold with a sentence instead of a traceback."""
 
-    async def preprocess_data(self, block_fn: BlockFunction, *args: Any, **kwargs: Any) -> list[Any]:
+    async def preprocess_data(self, block_fn: BlockFunction, inputs: list[Any], *args: Any, **kwargs: Any) -> list[Any]:
         try:
-            values: list[Any] = await super().preprocess_data(block_fn, *args, **kwargs)
+            _check_sent(inputs)
+            values: list[Any] = await super().preprocess_data(block_fn, inputs, *args, **kwargs)
         except Exception as error:  # the edge of an event: whatever Gradio raises over what it was sent
             raise _unreadable() from error
         # A dropdown that takes what was typed takes a list or a table too.
@@ -99,6 +100,35 @@ class CheckedBlocks(gr.Blocks):
                for f, v in zip(block_fn.inputs, values, strict=True)):  # fmt: skip
             raise _unreadable()
         return values
+
+    async def postprocess_data(self, *args: Any, **kwargs: Any) -> list[Any]:
+        sent: list[Any] = _sendable(await super().postprocess_data(*args, **kwargs))
+        return sent
+
+
+def _check_sent(value: Any) -> None:
+    """ValueError where it holds half a character, which nothing can write or send, or a file on the network, which
+    Gradio would fetch for whoever asks."""
+    if isinstance(value, str):
+        value.encode()
+    elif isinstance(value, Mapping):
+        if "://" in str(value.get("path")):
+            raise ValueError("a file on the network")
+        _check_sent(list(value.values()))
+    elif isinstance(value, list):
+        for part in value:
+            _check_sent(part)
+
+
+def _sendable(value: Any) -> Any:
+    """With a mark instead of half a character, as data may hold one: the whole answer would not be sent."""
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, dict):
+        return {_sendable(key): _sendable(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_sendable(part) for part in value]
+    return value
 
 
 def _unreadable() -> gr.Error:

@@ -52,6 +52,9 @@ class TrainForm:
         method = parse_method(self.method)
         used = {setting.name for setting in used_by(method, str(self.settings.get("loss", "")))}
         settings = {name: value for name, value in self.settings.items() if name in used}
+        # A field that was emptied is no wish for the default.
+        for name in [name for name, value in settings.items() if value is None]:
+            TRAINING[name].check("")
         return RunRequest(method=method, pinned=self._pinned(), settings=settings)
 
     def _pinned(self) -> tuple[str, ...] | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from core.client import BaseCard, EnginePhase, EngineState
 from core.paths import STARTER_NAME
+from core.redact import redact
 from core.runs import Phase, Run, RunStatus
 
 NO_RUN = "No training yet"
@@ -20,8 +21,8 @@ _LIVE = re.compile(r"[&<>\"'\\`*_\[\]!#|~$]")
 
 
 def as_text(text: str) -> str:
-    """`text` such that a place that renders HTML and Markdown shows it letter by letter, on one line."""
-    return _LIVE.sub(lambda m: f"&#{ord(m[0])};", " ".join(text.split()))
+    """`text`, without keys, such that a place that renders HTML and Markdown shows it letter by letter, on one line."""
+    return _LIVE.sub(lambda m: f"&#{ord(m[0])};", " ".join(redact(text).encode(errors="replace").decode().split()))
 
 
 def size(num_bytes: float) -> str:

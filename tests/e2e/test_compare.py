@@ -202,8 +202,8 @@ def telling() -> list[str]:
 
 def test_nothing_tells_who_is_who_until_the_last_vote(context: BrowserContext, monkeypatch: pytest.MonkeyPatch):
     said: dict[int, bytearray] = {}
-    own = guard.middlewares()
-    monkeypatch.setattr(guard, "middlewares", lambda: [*own, Middleware(Recorder, said=said)])
+    own = guard.Door().middlewares()
+    monkeypatch.setattr(guard.Door, "middlewares", lambda door: [*own, Middleware(Recorder, said=said)])
     monkeypatch.setattr(compare_setup.secrets, "randbelow", lambda most: 918270)
     at_once = replace(settings.JUDGE["judge_rate_per_s"], default=1000.0)
     monkeypatch.setitem(settings.JUDGE, "judge_rate_per_s", at_once)

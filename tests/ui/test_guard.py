@@ -37,7 +37,7 @@ def url():
         demo.launch(
             server_name="127.0.0.1", server_port=port, quiet=True, prevent_thread_lock=True, ssr_mode=False,
             run_history=False,
-            app_kwargs={"middleware": guard.middlewares(), "max_body_size": guard.MAX_BODY_BYTES},
+            app_kwargs={"middleware": guard.Door().middlewares(), "max_body_size": guard.MAX_BODY_BYTES},
         )  # fmt: skip
         yield f"http://127.0.0.1:{port}"
         demo.close(verbose=False)
@@ -121,12 +121,13 @@ def test_uploads_are_for_their_owner_alone(monkeypatch):
     assert os.stat(os.environ["GRADIO_TEMP_DIR"]).st_mode & 0o077 == 0
 
 
-def test_a_host_that_is_not_this_machine_is_refused_with_the_way_out():
+def test_a_host_that_lets_others_in_is_refused_without_a_token(monkeypatch):
     with pytest.raises(RequestError) as refusal:
-        app.check_host("0.0.0.0")
+        app.launch("0.0.0.0")
     assert str(refusal.value) == (
-        "The page is only served on this machine, so --host must be 127.0.0.1 or localhost, not '0.0.0.0'. From "
-        "elsewhere, forward the port: ssh -L 7860:127.0.0.1:7860 <this machine>."
+        "--host '0.0.0.0' lets other machines in, and then the page asks for a token: add --token. Safer, since "
+        "nothing is encrypted on the way: leave --host out and forward the port, ssh -L 7860:127.0.0.1:7860 <this "
+        "machine>."
     )
 
 
