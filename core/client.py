@@ -116,11 +116,12 @@ class EngineClient:
                 self._route(pipe.recv())
         except (EOFError, OSError):
             process.join(timeout=GRACE_S)
-            if process.exitcode is None:
+            exit_code = process.exitcode
+            if exit_code is None:
                 # What it had to save is saved: something hangs on its way out, and would keep the page from ending.
                 process.kill()
                 process.join()
-            self._bury(process.exitcode)
+            self._bury(exit_code)
         finally:
             pipe.close()
 

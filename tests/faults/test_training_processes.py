@@ -113,6 +113,8 @@ def test_076_an_engine_that_hangs_on_its_way_out_does_not_keep_the_page_from_end
     hanging.close()
     assert time.monotonic() - began < 10
     assert hanging._process.exitcode == -signal.SIGKILL
+    # That was ours, and no want of memory.
+    assert "memory" not in hanging.state().message
 
 
 def test_077_an_engine_that_lacks_a_library_names_it_at_once(tmp_path, monkeypatch):
