@@ -151,9 +151,9 @@ class TestBlindness:
     def test_the_page_holds_no_figure_no_name_and_no_verdict_before_the_vote(
         self, tab: CompareTab, adapter: str, gemini: FakeGemini
     ) -> None:
-        start(tab, adapter, Mode.SECONDED)
+        start(tab, adapter, Mode.BOTH)
         assert len(gemini.asked) == 4
-        sent = shown(tab, adapter, Mode.SECONDED)
+        sent = shown(tab, adapter, Mode.BOTH)
         assert all(sent.pop(name) for name in ("card-a", "card-b", "vote-prompt"))
         for name in ("result-headline", "result-bars", "result-intervals", "result-scatter", "result-sections"):
             assert not sent[name]
@@ -179,7 +179,7 @@ class TestBlindness:
     def test_gemini_stays_hidden_until_the_person_has_voted_on_all(
         self, tab: CompareTab, adapter: str, gemini: FakeGemini
     ) -> None:
-        start(tab, adapter, Mode.SECONDED)
+        start(tab, adapter, Mode.BOTH)
         vote(tab, 3)
         assert seen(tab).results is None
         vote(tab, 3)
@@ -544,7 +544,7 @@ class TestStoppingAndGoingOn:
         self, tab: CompareTab, adapter: str, gemini: FakeGemini
     ) -> None:
         gemini.default = lambda asked: bad_key()
-        start(tab, adapter, Mode.SECONDED)
+        start(tab, adapter, Mode.BOTH)
         said = shown(tab, adapter)["compare-sentence"]["value"]
         assert "stopped:**" in said
         assert KEY not in said
@@ -557,11 +557,12 @@ class TestStoppingAndGoingOn:
         self, tab: CompareTab, adapter: str, gemini: FakeGemini, tmp_path: Path
     ) -> None:
         gemini.default = lambda asked: bad_key(f"The key {KEY} is not valid.")
-        start(tab, adapter, Mode.SECONDED)
-        pages = [shown(tab, adapter, Mode.SECONDED)]
+        start(tab, adapter, Mode.BOTH)
+        pages = [shown(tab, adapter, Mode.BOTH)]
         assert "Gemini refuses the key" in repr(pages)
         vote(tab, 1, 2)
-        pages.append(shown(tab, adapter, Mode.SECONDED))
+        Comparison.open(tab.worker.current().path).end_early()
+        pages.append(shown(tab, adapter, Mode.BOTH))
         assert KEY not in repr(pages)
         written = [path for path in tmp_path.rglob("*") if path.is_file()]
         copies = [Path(pages[1][f"result-{name}"]["value"]) for name in ("csv", "log", "journal")]
