@@ -3,6 +3,8 @@
 # make check      format, lint and types
 # make bench      how soon it answers, how fast beside TRL, how often a comparison or the coach is wrong, and the plan
 # make faults     how reliable it is: every figure, hours of tries, going on where it was cut off
+# make lock       write requirements.lock anew: what is installed, with the hashes of its wheels
+# make audit      ask for known vulnerabilities in what requirements.lock names; needs the network
 #
 # PYTHON=python3.12            the Python that .venv is made with (3.11 or newer)
 # PLAYGROUND_ARGS="--port 80"  handed to playground.py
@@ -21,7 +23,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 	done; echo python3)
 endif
 
-.PHONY: all run setup dev-setup test check bench faults mac-check python
+.PHONY: all run setup dev-setup test check bench faults mac-check lock audit python
 
 all: run
 
@@ -59,6 +61,18 @@ bench: dev-setup
 
 faults: dev-setup
 	@$(VENV_PYTHON) -m tests.faults.figures $(FAULTS_ARGS)
+
+lock: setup
+	@$(VENV_PYTHON) tools/lock.py
+
+# In an environment of its own, so that nothing of it is among what it looks at.
+audit: python
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && "$(PYTHON)" -m venv "$$folder" && \
+	{ "$$folder/bin/python" -m pip install -q pip-audit || { \
+	echo "pip-audit could not be fetched: the audit needs the network. Go online and run make audit again." >&2; exit 1; }; } && \
+	{ "$$folder/bin/pip-audit" --require-hashes --disable-pip -r requirements.lock || { \
+	echo "Either a package above has a known vulnerability, or the service that knows them was not reached:" \
+	"its words stand above. torch is not in the lock; look it up by its version." >&2; exit 1; }; }
 
 mac-check: setup
 	@$(VENV_PYTHON) tests/mac_check.py

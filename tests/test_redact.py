@@ -19,13 +19,13 @@ def canary(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch):
+def log():
     """What a handler that was there before `install` writes, tracebacks included."""
     factory = logging.getLogRecordFactory()
     text = io.StringIO()
     handler = logging.StreamHandler(text)
     logger = logging.getLogger("httpx")
-    # Set so, because a logger remembers what it has been asked for before.
+    # Not by monkeypatch: what a logger lets through is cached until its level is set.
     level = logger.level
     logger.setLevel(logging.DEBUG)
     logger.addHandler(handler)

@@ -561,6 +561,7 @@ class TestStoppingAndGoingOn:
         pages = [shown(tab, adapter, Mode.BOTH)]
         assert "Gemini refuses the key" in repr(pages)
         vote(tab, 1, 2)
+        Comparison.open(tab.worker.current().path).end_early()
         pages.append(shown(tab, adapter, Mode.BOTH))
         assert KEY not in repr(pages)
         written = [path for path in tmp_path.rglob("*") if path.is_file()]
