@@ -120,7 +120,7 @@ def test_032_a_page_that_is_killed_leaves_a_run_that_the_next_one_resumes(tmp_pa
     home = make_home(tmp_path, tiny_base())
     with running(home) as app:
         app.wait_for_engine()
-        name = app.start_run(**{"setting-epochs": 30})
+        name = app.start_run(**{"setting-epochs": 20})
         app.wait_for_step(name, 3)
         left = app.kill()
     psutil.wait_procs(left, timeout=real_app.END_S)
