@@ -159,7 +159,7 @@ def damaged(name: str, draw: random.Random) -> tuple[str, bytes]:
     """The seed of this name with up to eight random changes, inside of what is packed for half of those that are."""
     suffix, data = seed_file(name)
     is_unpacked = suffix.endswith(".gz") and data[:2] == b"\x1f\x8b" and len(data) < 2000 and draw.random() < 0.5
-    found = bytearray(gzip.decompress(data.rstrip(b"\0")) if is_unpacked else data)
+    found = bytearray(gzip.decompress(data) if is_unpacked else data)
     for _ in range(draw.randint(1, 8)):
         draw.choice(CHANGES)(found, draw)
     return suffix, gzip.compress(bytes(found)) if is_unpacked else bytes(found)
