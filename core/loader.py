@@ -6,7 +6,6 @@ after every change. Only the engine's main thread may call anything here.
 """
 
 import contextlib
-import inspect
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -53,7 +52,6 @@ class ResidentModel:
         self.model, self.tokenizer = base_files.load(folder, device)
         self.template = ChatTemplate(self.tokenizer)
         self._check_vocabulary()
-        self._check_cache()
         self.chat_cache = ChatCache()
         self.peft: PeftModel | None = None
         self._attached: dict[str, _Attached] = {}
@@ -95,13 +93,6 @@ class ResidentModel:
         needed = max(self.tokenizer.get_vocab().values(), default=0) + 1
         if needed > rows:
             raise ModelError(f"{self.name} cannot be used: its tokenizer has {needed} tokens, its weights only {rows}.")
-
-    def _check_cache(self) -> None:
-        if "past_key_values" not in inspect.signature(type(self.model).forward).parameters:
-            raise ModelError(
-                f"{self.name} cannot be used: a {self.model.config.model_type} model remembers what it has read "
-                "otherwise than by keys and values. Choose a Llama, a Mistral or a Qwen, say."
-            )
 
     def lora_shapes(self, target_modules: str) -> list[tuple[int, int]]:
         """(out, in) of every layer that an adapter would sit on."""

@@ -605,15 +605,3 @@ def test_an_adapter_with_dropout_answers_without_it(resident):
     resident.attach("dropping")
     assert torch.equal(resident._probe_logits("dropping"), resident._probe_logits("dropping"))
     assert not any(module.training for module in resident.model.modules())
-
-
-def test_a_base_without_keys_and_values_is_refused(tiny_model_dir, tmp_path):
-    from transformers import AutoTokenizer, MambaConfig, MambaForCausalLM
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
-    MambaForCausalLM(MambaConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1)).save_pretrained(
-        tmp_path
-    )
-    tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=r"a mamba model remembers what it has read otherwise.*Choose a Llama"):
-        ResidentModel(tmp_path, Device("cpu", torch.float32, "sdpa", ""))
