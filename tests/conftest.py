@@ -56,7 +56,10 @@ MISTRAL = (
 
 # Files whose tests train. Workers take whole files in turn, and who begins with these has none left at the end that
 # one worker alone is busy with.
-DEAREST = ("test_runner.py", "test_watch.py", "test_engine.py", "test_checkpoints.py", "test_cli.py", "test_train.py")
+DEAREST = (
+    "test_training_processes.py", "test_page.py", "test_runner.py", "test_watch.py", "test_engine.py",
+    "test_checkpoints.py", "test_cli.py", "test_train.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -87,16 +87,6 @@ def test_075_ctrl_c_in_the_terminal_reaches_every_process_and_tears_no_save(page
     assert_committed("cut")
 
 
-def test_a_page_that_is_killed_leaves_a_run_that_is_saved_and_no_process(page):
-    process = page("orphan")
-    engine = engine_of(process)
-    process.kill()
-    process.communicate()
-    until(lambda: not runs.read_run("orphan").is_alive, "the end of the run")
-    until(lambda: not engine.is_running(), "the end of the engine")
-    assert_committed("orphan")
-
-
 def spawned(target: Callable, base: Path, patch: pytest.MonkeyPatch) -> EngineClient:
     patch.setattr("core.engine_process.main", target)
     paths.ensure_home()

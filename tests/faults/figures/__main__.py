@@ -9,6 +9,7 @@ import importlib
 import json
 import pkgutil
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ class Record:
 
     def __init__(self, file: Path, figure: Figure, form: str) -> None:
         self.file = file
+        self.broke = ""
         self.key = {"figure": figure.name, "form": form}
         self.tries = [line for line in self._lines() if line["figure"] == figure.name and line["form"] == form]
 
@@ -53,7 +55,8 @@ class Record:
 
     @property
     def wrong(self) -> list[str]:
-        return [f"seed {one['seed']}: {sentence}" for one in self.tries for sentence in one["wrong"]]
+        found = [f"seed {one['seed']}: {sentence}" for one in self.tries for sentence in one["wrong"]]
+        return [*found, self.broke] if self.broke else found
 
     @property
     def seconds(self) -> float:
@@ -76,6 +79,15 @@ def take(figure: Figure, record: Record, wanted: int, until: float) -> None:
     print(f"{figure.name}: {record.count:,} of {wanted:,}, {record.seconds:.0f} s", file=sys.stderr, flush=True)
 
 
+def take_apart(figure: Figure, form: str, minutes: float) -> Record:
+    """`take` in a process of its own: a figure's homes, servers and patches end with it."""
+    command = [sys.executable, "-m", "tests.faults.figures", "--take", figure.name, "--minutes", str(minutes)]
+    code = subprocess.run([*command, *(["--short"] if form == "short" else [])], check=False).returncode
+    record = Record(STATE, figure, form)
+    record.broke = f"its process ended with {code}" if code else ""
+    return record
+
+
 def row(figure: Figure, record: Record, wanted: int) -> tuple[str, ...]:
     right = record.count - len(record.wrong)
     verdict = "**wrong**" if record.wrong else "" if record.count >= wanted else f"of {wanted:,}: out of time"
@@ -91,21 +103,27 @@ def as_markdown(rows: list[tuple[str, ...]]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--short", action="store_true", help="a few tries of each")
-    parser.add_argument("--only", default="", help="figures whose name holds this")
+    parser.add_argument("--only", default="", help="figures by name, with commas between")
     parser.add_argument("--minutes", type=float, default=60, help="the most that each figure may take (60)")
     parser.add_argument("--anew", action="store_true", help="forget what has been tried")
+    parser.add_argument("--take", default="", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.anew:
         STATE.unlink(missing_ok=True)
     form, rows, num_wrong = "short" if asked.short else "full", [], 0
-    for figure in (one for one in all_figures() if asked.only in one.name):
+    for figure in all_figures():
         wanted = figure.short if asked.short else figure.full
-        record = Record(STATE, figure, form)
-        take(figure, record, wanted, time.monotonic() + 60 * asked.minutes)
+        if asked.take == figure.name:
+            take(figure, Record(STATE, figure, form), wanted, time.monotonic() + 60 * asked.minutes)
+        if asked.take or (asked.only and figure.name not in asked.only.split(",")):
+            continue
+        record = take_apart(figure, form, asked.minutes)
         rows.append(row(figure, record, wanted))
         num_wrong += len(record.wrong)
         for sentence in record.wrong[:SHOWN_WRONG]:
             print(f"  {sentence}", file=sys.stderr)
+    if asked.take:
+        return 0
     print(as_markdown(rows))
     print(
         f"\n{time.strftime('%Y-%m-%d')}, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
