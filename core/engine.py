@@ -4,9 +4,7 @@ While a run goes on, requests are served between its micro-steps, each whole bef
 end of the pipe closes, a run commits its checkpoint and the process ends.
 """
 
-import logging
 import signal
-import uuid
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +15,7 @@ from core import (
     awake,
     catalogue,
     device,
-    disk,
+    engine_errors,
     evaluate,
     generate,
     inspection,
@@ -32,7 +30,7 @@ from core import (
     runs,
     takeaway,
 )
-from core.errors import BusyError, Cancelled, OutOfMemory, PlaygroundError, RequestError
+from core.errors import BusyError, Cancelled, PlaygroundError, RequestError
 from core.loader import ResidentModel
 from core.messages import Conversation
 from core.planning import Planner
@@ -56,12 +54,8 @@ from core.wire import (
     Turn,
 )
 
-log = logging.getLogger(__name__)
-
 PAGE_GONE = "The playground was closed while it trained. Resume goes on from where it stood."
 TERMINATED = "The engine was asked to end while it trained. Resume goes on from where it stood."
-UNEXPECTED = "Something unexpected went wrong ({}). The engine's log holds the details under {}."
-NO_ROOM = "There is not enough memory for this. Close other programs, or choose a smaller base."
 
 
 class Engine:
@@ -181,7 +175,7 @@ class Engine:
         except PlaygroundError as error:
             self.fail(request.number, error)
         except Exception as error:  # the edge of a request: recorded here, a sentence there
-            self.fail(request.number, self._record(error))
+            self.fail(request.number, engine_errors.in_words(error))
         self.cancelled.discard(request.number)
 
     def _do(self, request: Request) -> None:
@@ -194,15 +188,6 @@ class Engine:
         if request.verb == "load_base" and self.control is not None:
             raise BusyError("A run is training on this base. Stop it before you change the base.")
         self.send(request.number, EventKind.RESULT, self.verbs[request.verb](request.number, **request.args))
-
-    def _record(self, error: Exception) -> PlaygroundError:
-        if device.is_out_of_memory(error):
-            return OutOfMemory(NO_ROOM)
-        if said := disk.sentence(error):
-            return PlaygroundError(said)
-        mark = uuid.uuid4().hex[:8]
-        log.exception("%s", mark)
-        return PlaygroundError(UNEXPECTED.format(type(error).__name__, mark))
 
     def loaded(self) -> ResidentModel:
         if self.resident is None:
@@ -224,7 +209,7 @@ class Engine:
             chosen = device.choose(catalogue.num_parameters(folder))
             resident = ResidentModel(folder, chosen, name)
         except Exception as error:
-            sentence = error if isinstance(error, PlaygroundError) else self._record(error)
+            sentence = error if isinstance(error, PlaygroundError) else engine_errors.in_words(error)
             # The base that was there before still answers.
             failed = replace(self.state, phase=EnginePhase.FAILED, message=str(sentence), progress=None)
             self.state = before if self.resident is not None else failed

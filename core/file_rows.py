@@ -16,8 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from core.errors import DataError
-from core.settings import (
+from core.data_limits import (
     MAX_ARRAY_BYTES,
     MAX_ARRAY_PARTS,
     MAX_DATA_BYTES,
@@ -26,6 +25,7 @@ from core.settings import (
     MAX_PARTS,
     MAX_PARTS_A_ROW,
 )
+from core.errors import DataError
 
 BOM = b"\xef\xbb\xbf"
 GZIP_MAGIC = b"\x1f\x8b"

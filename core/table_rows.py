@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from core.data_limits import MAX_COLUMNS, MAX_DATA_BYTES, MAX_LINE_BYTES
 from core.errors import DataError
 from core.file_rows import SAVE_AGAIN, LeftOut, Parts, Reason, Row, open_data, read_lines
-from core.settings import MAX_COLUMNS, MAX_DATA_BYTES, MAX_LINE_BYTES
 
 TOO_LONG = f"longer than {MAX_LINE_BYTES:,} bytes"
 OPEN_QUOTE = 'Close the quote that is open there, and write quotes inside a cell twice ("").'

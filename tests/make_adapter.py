@@ -1,5 +1,6 @@
-"""Adapters for tests without training: random weights, written as a run writes its own."""
+"""Adapters for tests without training: random weights, written as a run writes its own; and what can befall them."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -24,3 +25,14 @@ def make_adapter(resident: ResidentModel, name: str, seed: int = 1, scale: float
     adapters.write(policy, folder, provenance, f"# {name}\n")
     resident.close_policy()
     return folder
+
+
+def unsealed(folder: Path) -> Path:
+    """The adapter as if made elsewhere: without hashes, so that its contents alone are judged."""
+    (folder / adapters.MANIFEST).unlink()
+    return folder
+
+
+def edit_config(folder: Path, **changes: object) -> None:
+    config = json.loads((folder / adapters.CONFIG).read_text())
+    (folder / adapters.CONFIG).write_text(json.dumps({**config, **changes}))

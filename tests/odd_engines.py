@@ -3,6 +3,18 @@
 import os
 
 
+def spawned(target, base, patch):
+    """A client whose engine begins with `target`."""
+    from core import paths
+    from core.client import EngineClient
+
+    patch.setattr("core.engine_process.main", target)
+    paths.ensure_home()
+    started = EngineClient(str(base))
+    started.start()
+    return started
+
+
 def flooding(pipe) -> None:
     """10 MB to stdout and stderr before it serves."""
     from core import engine, engine_process

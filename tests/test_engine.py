@@ -622,16 +622,8 @@ def test_an_engine_asked_to_end_commits_its_run_and_exits_with_0(far, pairs_file
     assert (paths.run_dir(name) / "checkpoints" / f"step-{terminated.step:06d}" / "manifest.json").is_file()
 
 
-def spawned(target: Callable, base: Path, patch: pytest.MonkeyPatch) -> EngineClient:
-    patch.setattr("core.engine_process.main", target)
-    paths.ensure_home()
-    started = EngineClient(str(base))
-    started.start()
-    return started
-
-
 def test_an_engine_that_floods_its_output_does_not_stall(tiny_model_dir, monkeypatch, capfd):
-    loud = spawned(odd_engines.flooding, tiny_model_dir, monkeypatch)
+    loud = odd_engines.spawned(odd_engines.flooding, tiny_model_dir, monkeypatch)
     assert say(loud)
     loud.close()
     assert engine_end.log_size() > 10_000_000
@@ -643,7 +635,7 @@ def test_an_engine_that_floods_its_output_does_not_stall(tiny_model_dir, monkeyp
     [(odd_engines.broken, "exit code 1"), (odd_engines.mute, "exit code 3")],
 )
 def test_an_engine_that_cannot_start_says_so_and_is_not_started_in_a_circle(tmp_path, monkeypatch, target, why):
-    dead = spawned(target, tmp_path, monkeypatch)
+    dead = odd_engines.spawned(target, tmp_path, monkeypatch)
     until(lambda: dead.state().phase is EnginePhase.DEAD, "the news of its death")
     assert dead.state().message.startswith(f"The engine ended: {why}")
     pid = dead._process.pid

@@ -20,10 +20,10 @@ ON_FIRST_USE = {"scipy", "sklearn", "google", "datasets", "huggingface_hub", "py
 # The torch half, above which nothing of it is imported.
 BELOW = {
     "adapters", "base_files", "catalogue", "chat_cache", "chat_template", "checkpoints", "decode", "device", "engine",
-    "estimate", "evaluate", "fingerprint", "follower", "fused_head", "generate", "headless", "headless_compare",
-    "inspection", "lean_step", "lens", "loader", "lora_pass", "planning", "probe", "ranks", "reference_file",
-    "run_request", "run_work", "runner", "shared_prefix", "starter", "takeaway", "template_sandbox", "terminal",
-    "token_rows", "trainer", "voices", "watch",
+    "engine_errors", "estimate", "evaluate", "fingerprint", "follower", "fused_head", "generate", "headless",
+    "headless_compare", "inspection", "lean_step", "lens", "loader", "lora_pass", "planning", "probe", "ranks",
+    "reference_file", "run_request", "run_work", "runner", "shared_prefix", "starter", "takeaway", "template_sandbox",
+    "terminal", "token_rows", "trainer", "voices", "watch",
 }  # fmt: skip
 # The two doors: the client and the commands name the engine, and the engine's first file names the rest. Of several
 # processes, the commands ask which one they are.

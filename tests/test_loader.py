@@ -19,7 +19,7 @@ from core.generate import answer
 from core.loader import BASE, POLICY, ResidentModel
 from core.messages import ask
 from core.settings import Decoding, Method, Settings, Size
-from tests.make_adapter import make_adapter
+from tests.make_adapter import edit_config, make_adapter, unsealed
 
 CPU = Device("cpu", torch.float32, "sdpa", "for tests")
 GREEDY = Decoding(max_new_tokens=8, temperature=0.0)
@@ -43,17 +43,6 @@ def says(resident: ResidentModel, contender: str, prompt: str = "Where is the la
 
 def policy_settings(**values: object) -> Settings:
     return Settings.of(Method.DPO, Size.SMALL, {"lora_rank": 4, **values})
-
-
-def unsealed(folder: Path) -> Path:
-    """The adapter as if made elsewhere: without hashes, so that its contents alone are judged."""
-    (folder / adapters.MANIFEST).unlink()
-    return folder
-
-
-def edit_config(folder: Path, **changes: object) -> None:
-    config = json.loads((folder / adapters.CONFIG).read_text())
-    (folder / adapters.CONFIG).write_text(json.dumps({**config, **changes}))
 
 
 def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:

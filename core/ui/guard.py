@@ -12,7 +12,7 @@ import re
 import secrets
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
@@ -21,6 +21,10 @@ from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.errors import RequestError
+
+# A status and a sentence.
+Refusal = tuple[int, str]
+Check = Callable[[Scope], Refusal | None]
 
 LOOPBACK = ("127.0.0.1", "localhost")
 # Served on every address that the machine has.
@@ -88,16 +92,23 @@ class Door:
         name = AUTHORITY.fullmatch(host)
         return name is not None and (name[1] in self.names or (self.is_everywhere and _is_address(name[1])))
 
+    def by_another_name(self, scope: Scope) -> Refusal | None:
+        """Whoever asks for this machine by a name that is not its own: a site that was pointed here."""
+        hosts = _header(scope, b"host")
+        is_named = len(hosts) == 1 and self.is_named(hosts[0])
+        return None if is_named else (400, "This machine is not known by that name here.")
+
     def is_token(self, offered: str) -> bool:
         return hmac.compare_digest(offered.encode(), self.token.encode())
 
     def middlewares(self) -> list[Middleware]:
         return [
-            Middleware(HostGuard, door=self),
-            Middleware(OriginGuard),
+            Middleware(Guard, check=self.by_another_name),
+            Middleware(Guard, check=from_another_page),
+            Middleware(Unframed),
             *([Middleware(TokenGuard, door=self)] if self.token else []),
-            Middleware(KnownLength),
-            Middleware(NothingFetched),
+            Middleware(Guard, check=of_unknown_length),
+            Middleware(Guard, check=from_elsewhere),
             Middleware(NothingUnsaid),
         ]
 
@@ -119,34 +130,24 @@ def _is_address(name: str) -> bool:
         return False
 
 
-class HostGuard:
-    """400 for whoever asks for this machine by a name that is not its own: a site that was pointed here."""
+class Guard:
+    """Refuses a request that a check has something against; the check gives a status and a sentence, or None."""
 
-    def __init__(self, app: ASGIApp, door: Door) -> None:
+    def __init__(self, app: ASGIApp, check: Check) -> None:
         self.app = app
-        self.door = door
+        self.check = check
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        hosts = _header(scope, b"host") if scope["type"] in ("http", "websocket") else []
-        if scope["type"] == "lifespan" or (len(hosts) == 1 and self.door.is_named(hosts[0])):
-            await self.app(scope, receive, send)
+        refusal = None if scope["type"] == "lifespan" else self.check(scope)
+        if refusal:
+            await _refuse(scope, receive, send, *refusal)
         else:
-            await _refuse(scope, receive, send, 400, "This machine is not known by that name here.")
-
-
-class OriginGuard:
-    """403 for whatever another page sends, be it a form, a fetch or a websocket; and no page frames ours."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
-        elif is_ours(scope):
-            await self.app(scope, receive, _unframed(send))
-        else:
-            await _refuse(scope, receive, send, 403, "This page only answers to itself.")
+
+
+def from_another_page(scope: Scope) -> Refusal | None:
+    """Whatever another page sends, be it a form, a fetch or a websocket."""
+    return None if is_ours(scope) else (403, "This page only answers to itself.")
 
 
 def is_ours(scope: Scope) -> bool:
@@ -160,15 +161,19 @@ def is_ours(scope: Scope) -> bool:
     return all(site in OWN_FETCH_SITES for site in _header(scope, b"sec-fetch-site"))
 
 
-def _unframed(send: Send) -> Send:
-    """Older browsers do not say that a frame asks: they are told not to show it in one."""
+class Unframed:
+    """No page frames ours: older browsers do not say that a frame asks, so they are told not to show it in one."""
 
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", []), (b"x-frame-options", b"DENY")]
-        await send(message)
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
 
-    return sending
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), (b"x-frame-options", b"DENY")]
+            await send(message)
+
+        await self.app(scope, receive, sending)
 
 
 class TokenGuard:
@@ -228,30 +233,18 @@ def _header(scope: Scope, name: bytes, is_as_sent: bool = False) -> list[str]:
     return sent if is_as_sent else [value.lower() for value in sent]
 
 
-class KnownLength:
-    """411 for a body whose length is not told: one that turns out too large would leave its beginning on disk."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and _header(scope, b"transfer-encoding"):
-            await PlainTextResponse("The length of what is sent has to be told first.", 411)(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
+def of_unknown_length(scope: Scope) -> Refusal | None:
+    """A body whose length is not told: one that turns out too large would leave its beginning on disk."""
+    if scope["type"] == "http" and _header(scope, b"transfer-encoding"):
+        return 411, "The length of what is sent has to be told first."
+    return None
 
 
-class NothingFetched:
-    """403 where Gradio would fetch an address for whoever asks; what it serves from here is its own to check."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and FETCHES.search(scope["path"]):
-            await _refuse(scope, receive, send, 403, "This page fetches nothing from elsewhere.")
-        else:
-            await self.app(scope, receive, send)
+def from_elsewhere(scope: Scope) -> Refusal | None:
+    """Where Gradio would fetch an address for whoever asks; what it serves from here is its own to check."""
+    if scope["type"] == "http" and FETCHES.search(scope["path"]):
+        return 403, "This page fetches nothing from elsewhere."
+    return None
 
 
 class NothingUnsaid:

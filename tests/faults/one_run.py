@@ -4,6 +4,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from core import paths, run_progress, run_request, runner, runs
 from core.client import RunRequest, Turn
 from core.generate import answer
@@ -24,6 +26,16 @@ def prepared(resident: ResidentModel, pairs_file: Path, method: str = "sft", **c
 
 def train(resident: ResidentModel, name: str, is_resumed: bool = False, **control) -> runs.Run:
     return runner.execute(resident, name, run_progress.Control(**control), is_resumed)
+
+
+def train_with(resident: ResidentModel, pairs_file: Path, monkeypatch: pytest.MonkeyPatch, wrapped) -> runs.Run:
+    """A run whose steps are what `wrapped` makes of the Trainer's own; afterwards they are those again."""
+    from transformers import Trainer
+
+    name = prepared(resident, pairs_file)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "training_step", wrapped(Trainer.training_step))
+        return train(resident, name)
 
 
 def at_step(name: str, step: int, does: Callable[[], None]) -> Callable[[], None]:

@@ -3,7 +3,6 @@
 import json
 import pickle
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +17,7 @@ from core.messages import ask
 from core.settings import Decoding
 from core.wire import Turn
 from tests.faults.test_models import Payload
-from tests.make_adapter import make_adapter
+from tests.make_adapter import edit_config, make_adapter, unsealed
 
 CPU = Device("cpu", torch.float32, "sdpa", "for tests")
 GREEDY = Decoding(max_new_tokens=8, temperature=0.0)
@@ -26,16 +25,6 @@ GREEDY = Decoding(max_new_tokens=8, temperature=0.0)
 
 def says(resident: ResidentModel, contender: str) -> str:
     return answer(resident, [Turn(contender, ask("Where is the lamp?"))], GREEDY)[0].text
-
-
-def unsealed(folder: Path) -> Path:
-    (folder / adapters.MANIFEST).unlink()
-    return folder
-
-
-def edit_config(folder: Path, **changes: object) -> None:
-    config = json.loads((folder / adapters.CONFIG).read_text())
-    (folder / adapters.CONFIG).write_text(json.dumps({**config, **changes}))
 
 
 def refusal(resident: ResidentModel, name: str) -> str:

@@ -29,7 +29,7 @@ from core.evidence import Evidence
 from core.runs import RunStatus
 from core.settings import TRAINING, Method, Setting, Settings, Size
 from tests.conftest import transcript_row
-from tests.faults.one_run import STEPS, cut_off, prepared, still_talks, train
+from tests.faults.one_run import STEPS, cut_off, prepared, still_talks, train, train_with
 
 # What a run goes on from
 
@@ -147,44 +147,41 @@ def test_061_nor_from_an_adapter_that_has_changed_since(resident, pairs_file):
 def test_069_a_gradient_that_is_no_number_never_gets_into_a_checkpoint_or_an_adapter(
     resident, pairs_file, monkeypatch, step
 ):
-    stock = transformers.Trainer.training_step
+    def poisoned(stock):
+        def training_step(self, model, *args, **kwargs):
+            loss = stock(self, model, *args, **kwargs)
+            if self.state.global_step == step - 1:
+                next(p for p in model.parameters() if p.grad is not None).grad[0] = math.nan
+            return loss
 
-    def poisoned(self, model, *args, **kwargs):
-        loss = stock(self, model, *args, **kwargs)
-        if self.state.global_step == step - 1:
-            next(p for p in model.parameters() if p.grad is not None).grad[0] = math.nan
-        return loss
+        return training_step
 
-    name = prepared(resident, pairs_file)
-    with monkeypatch.context() as patch:
-        patch.setattr(transformers.Trainer, "training_step", poisoned)
-        failed = train(resident, name)
+    failed = train_with(resident, pairs_file, monkeypatch, poisoned)
     assert failed.status is RunStatus.FAILED
     assert failed.reason == (
         f"The weights were no longer finite after step {step}, so training stopped there. Lower the learning rate and "
         "start again; the last checkpoint is kept."
     )
     assert runs.list_adapters() == []
-    kept = checkpoints.latest_verified(paths.run_dir(name) / "checkpoints")
+    kept = checkpoints.latest_verified(paths.run_dir(failed.name) / "checkpoints")
     assert kept is not None
     assert checkpoints.step_of(kept) == step - 2
     assert still_talks(resident)
-    assert train(resident, name, is_resumed=True).status is RunStatus.FINISHED
+    assert train(resident, failed.name, is_resumed=True).status is RunStatus.FINISHED
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_070_a_loss_that_is_no_number_is_never_logged_as_nought(resident, pairs_file, monkeypatch, value):
-    stock = transformers.Trainer.training_step
+    def poisoned(stock):
+        def training_step(self, *args, **kwargs):
+            loss = stock(self, *args, **kwargs)
+            return loss * 0 + value if self.state.global_step == 2 else loss
 
-    def poisoned(self, *args, **kwargs):
-        loss = stock(self, *args, **kwargs)
-        return loss * 0 + value if self.state.global_step == 2 else loss
+        return training_step
 
-    monkeypatch.setattr(transformers.Trainer, "training_step", poisoned)
-    name = prepared(resident, pairs_file)
-    failed = train(resident, name)
+    failed = train_with(resident, pairs_file, monkeypatch, poisoned)
     assert failed.reason.startswith(f"The loss was {value} at step 3, so training stopped there.")
-    assert all(row["loss"] > 0 for row in runs.read_metrics(name))
+    assert all(row["loss"] > 0 for row in runs.read_metrics(failed.name))
     assert trainer._arguments(Settings.of(Method.SFT, Size.SMALL), Path("x"), "cpu")["logging_nan_inf_filter"] is False
 
 

@@ -12,11 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import transformers
 
 from core import checkpoints, disk, paths, runner, runs
 from core.runs import RunStatus
-from tests.faults.one_run import at_step, prepared, still_talks, train, weights
+from tests.faults.one_run import at_step, prepared, still_talks, train, train_with, weights
 
 OUT_OF_MEMORY = {
     "CUDA": RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.65 GiB"),
@@ -35,18 +34,18 @@ OUT_OF_MEMORY = {
 def test_066_memory_that_runs_out_in_a_step_is_given_back_and_the_run_says_what_to_lower(
     resident, pairs_file, monkeypatch, error
 ):
-    stock, trainers = transformers.Trainer.training_step, []
+    trainers = []
 
-    def short(self, *args, **kwargs):
-        trainers.append(weakref.ref(self))
-        if self.state.global_step == 3:
-            raise type(error)(*error.args)
-        return stock(self, *args, **kwargs)
+    def short(stock):
+        def training_step(self, *args, **kwargs):
+            trainers.append(weakref.ref(self))
+            if self.state.global_step == 3:
+                raise type(error)(*error.args)
+            return stock(self, *args, **kwargs)
 
-    name = prepared(resident, pairs_file)
-    with monkeypatch.context() as patch:
-        patch.setattr(transformers.Trainer, "training_step", short)
-        failed = train(resident, name)
+        return training_step
+
+    failed = train_with(resident, pairs_file, monkeypatch, short)
     assert failed.status is RunStatus.FAILED
     assert failed.reason == (
         "Memory ran out at step 3. Lower the batch size or max length, or turn gradient checkpointing on, and start "
@@ -55,7 +54,7 @@ def test_066_memory_that_runs_out_in_a_step_is_given_back_and_the_run_says_what_
     assert trainers[0]() is None
     assert [name for name, _ in resident.model.named_parameters() if ".lora_" in name] == []
     assert still_talks(resident)
-    assert train(resident, name, is_resumed=True).status is RunStatus.FINISHED
+    assert train(resident, failed.name, is_resumed=True).status is RunStatus.FINISHED
 
 
 def test_063_a_disk_that_is_full_to_the_last_byte_still_has_room_to_say_so(resident, pairs_file, monkeypatch):

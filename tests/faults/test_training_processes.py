@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from core import checkpoints, client, paths, runs, standstill
-from core.client import EngineClient, EnginePhase
+from core.client import EnginePhase
 from core.errors import EngineDied
 from core.runs import RunStatus
 from tests import odd_engines
@@ -87,17 +87,9 @@ def test_075_ctrl_c_in_the_terminal_reaches_every_process_and_tears_no_save(page
     assert_committed("cut")
 
 
-def spawned(target: Callable, base: Path, patch: pytest.MonkeyPatch) -> EngineClient:
-    patch.setattr("core.engine_process.main", target)
-    paths.ensure_home()
-    started = EngineClient(str(base))
-    started.start()
-    return started
-
-
 def test_076_an_engine_that_hangs_on_its_way_out_does_not_keep_the_page_from_ending(tiny_model_dir, monkeypatch):
     monkeypatch.setattr(client, "GRACE_S", 0.2)
-    hanging = spawned(odd_engines.hanging, tiny_model_dir, monkeypatch)
+    hanging = odd_engines.spawned(odd_engines.hanging, tiny_model_dir, monkeypatch)
     until(lambda: hanging.state().phase is EnginePhase.READY, "an engine")
     began = time.monotonic()
     hanging.close()
@@ -109,7 +101,7 @@ def test_076_an_engine_that_hangs_on_its_way_out_does_not_keep_the_page_from_end
 
 def test_077_an_engine_that_lacks_a_library_names_it_at_once(tmp_path, monkeypatch):
     began = time.monotonic()
-    dead = spawned(odd_engines.without_torch, tmp_path, monkeypatch)
+    dead = odd_engines.spawned(odd_engines.without_torch, tmp_path, monkeypatch)
     until(lambda: dead.state().phase is EnginePhase.DEAD, "the news of its death")
     assert time.monotonic() - began < 30
     said = dead.state().message
