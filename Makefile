@@ -70,7 +70,7 @@ audit: python
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && "$(PYTHON)" -m venv "$$folder" && \
 	{ "$$folder/bin/python" -m pip install -q pip-audit || { \
 	echo "pip-audit could not be fetched: the audit needs the network. Go online and run make audit again." >&2; exit 1; }; } && \
-	{ "$$folder/bin/pip-audit" --require-hashes --disable-pip -r requirements.lock || { \
+	{ "$$folder/bin/pip-audit" --strict --require-hashes --disable-pip -r requirements.lock || { \
 	echo "Either a package above has a known vulnerability, or the service that knows them was not reached:" \
 	"its words stand above. torch is not in the lock; look it up by its version." >&2; exit 1; }; }
 
