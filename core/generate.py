@@ -6,20 +6,20 @@ state of its own. A stream reads on where the conversation's last response ended
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 
 from core.base_files import said_by
 from core.chat_cache import Read, Speaker, fill, taken
 from core.chat_template import ChatTemplate
-from core.client import Chunk, Response, Turn
 from core.decode import Batch, Chooser, is_plain, new_cache
 from core.device import is_out_of_memory, own_randomness
 from core.errors import OutOfMemory, PlaygroundError, RequestError
 from core.loader import BASE, POLICY, ResidentModel
 from core.messages import Conversation, Role
 from core.settings import Decoding
+from core.wire import Chunk, Response, Turn
 
 # One batch's prompt and response tokens together: bounds the KV cache (131 kB a token on a 7B base).
 MAX_BATCH_TOKENS = 16_384
@@ -46,6 +46,11 @@ class _Row:
     out: list[int] = field(default_factory=list)
     has_ended: bool = False
 
+    @property
+    def num_read(self) -> int:
+        """How many of its tokens its contender has read already."""
+        return len(self.read.ids) if self.read else 0
+
 
 def answer(
     resident: ResidentModel,
@@ -61,9 +66,16 @@ def answer(
     rows = [_row(resident, index, turn, decoding) for index, turn in enumerate(turns)]
     batches = list(_batches(rows, decoding))
     total = len(batches) * decoding.max_new_tokens
+    done = 0
+
+    def hear() -> None:
+        nonlocal done
+        done += 1
+        on_progress(done, total)
+
     for number, batch in enumerate(batches):
-        counter = _Collector(on_progress, number * decoding.max_new_tokens, total)
-        _generate(resident, batch, decoding, should_stop, counter)
+        done = number * decoding.max_new_tokens
+        _generate(resident, batch, decoding, should_stop, hear)
     on_progress(total, total)
     responses = {row.index: _response(resident, row) for row in rows}
     return [responses[index] for index in range(len(turns))]
@@ -83,7 +95,7 @@ def stream(
         emitter = _Emitter(resident, batch, emit)
         if does_remember:
             _recall(resident, batch)
-        _generate(resident, batch, decoding, should_stop, emitter, _remember if does_remember else _forget)
+        _generate(resident, batch, decoding, should_stop, emitter.hear, _remember if does_remember else _forget)
         for row in batch:
             response = _response(resident, row)
             emit(Chunk(row.index, emitter.rest(row, response.text), response))
@@ -139,27 +151,10 @@ def _batches(rows: Sequence[_Row], decoding: Decoding) -> Iterator[list[_Row]]:
         yield batch
 
 
-class _Collector:
-    """Hears every token of a batch, and counts them by the longest row."""
-
-    def __init__(
-        self, on_progress: Callable[[int, int], None] = lambda done, total: None, before: int = 0, total: int = 0
-    ) -> None:
-        self.on_progress = on_progress
-        self.count = before
-        self.total = total
-
-    def hear(self) -> None:
-        """Every row that goes on has one token more."""
-        self.count += 1
-        self.on_progress(self.count, self.total)
-
-
-class _Emitter(_Collector):
+class _Emitter:
     """Emits the text that each new token adds; half a character waits for its other half."""
 
     def __init__(self, resident: ResidentModel, rows: Sequence[_Row], emit: Callable[[Chunk], None]) -> None:
-        super().__init__()
         self.template = resident.template
         self.rows = rows
         self.emit = emit
@@ -208,8 +203,8 @@ def _recall(resident: ResidentModel, rows: Sequence[_Row]) -> None:
     for row in rows:
         if row.contender != POLICY:
             row.read = resident.chat_cache.find(_speaker(resident, row), row.ids)
-    longest = max(len(row.read.ids) if row.read else 0 for row in rows)
-    new = max(len(row.ids) - (len(row.read.ids) if row.read else 0) for row in rows)
+    longest = max(row.num_read for row in rows)
+    new = max(len(row.ids) - row.num_read for row in rows)
     if longest + new > WIDER * max(len(row.ids) for row in rows):
         # What one has read and another has not would be filled up for both: no less to compute, and twice the memory.
         for row in rows:
@@ -237,10 +232,13 @@ def _generate(
     rows: list[_Row],
     decoding: Decoding,
     should_stop: Callable[[], bool],
-    collector: _Collector,
+    on_token: Callable[[], None],
     on_end: Callable[[ResidentModel, _Row, Batch, int], None] = _forget,
 ) -> None:
-    """Fill every row's `out`; OutOfMemory or PlaygroundError as a sentence, the model's state restored."""
+    """Fill every row's `out`; OutOfMemory or PlaygroundError as a sentence, the model's state restored.
+
+    `on_token` is called whenever every row that goes on has one token more.
+    """
     ends = _end_ids(resident)
     is_stopped = should_stop()
     try:
@@ -260,7 +258,7 @@ def _generate(
                 for place in going:
                     _append(live[place], said[place], ends)
                 is_stopped = should_stop()
-                collector.hear()
+                on_token()
                 for place in going:
                     if is_stopped or live[place].has_ended:
                         on_end(resident, live[place], batch, place)
@@ -285,16 +283,13 @@ def _append(row: _Row, token: int, ends: set[int]) -> None:
 
 def _begun(resident: ResidentModel, rows: Sequence[_Row], keep: Callable[[list[int]], None]) -> Batch:
     """All rows before their first token: what they have read, then what is new, each filled up on the left."""
-    new = [row.ids[len(row.read.ids) if row.read else 0 :] for row in rows]
-    width, before = max(map(len, new)), max(len(row.read.ids) if row.read else 0 for row in rows)
+    new = [row.ids[row.num_read :] for row in rows]
+    width, before = max(map(len, new)), max(row.num_read for row in rows)
     cache = new_cache(resident.model, before + width + rows[0].room)
     fill(cache, [row.read for row in rows])
     pad, kind = int(resident.tokenizer.pad_token_id), resident.device.kind
     ids = [[pad] * (width - len(tokens)) + tokens for tokens in new]
-    mask = [
-        _padded(len(row.ids) - len(tokens), before) + _padded(len(tokens), width)
-        for row, tokens in zip(rows, new, strict=True)
-    ]
+    mask = [_padded(row.num_read, before) + _padded(len(row.ids) - row.num_read, width) for row in rows]
     return Batch(resident.model, cache, torch.tensor(ids, device=kind), torch.tensor(mask, device=kind), keep)
 
 
@@ -312,5 +307,4 @@ def _response(resident: ResidentModel, row: _Row) -> Response:
     ends = _end_ids(resident)
     stop = next((i for i, token in enumerate(row.out) if token in ends), None)
     said = row.out[:stop] if stop is not None else row.out
-    response = Response(resident.template.decode(said).strip(), len(said), note=row.note)
-    return replace(response, is_cut=stop is None)
+    return Response(resident.template.decode(said).strip(), len(said), is_cut=stop is None, note=row.note)

@@ -1,10 +1,11 @@
 """The commands' work, on the same code as the engine, in this process. Progress goes to stderr, results to stdout."""
 
 import argparse
+import contextlib
 import signal
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +26,6 @@ from core import (
     runs,
     takeaway,
 )
-from core.client import Chunk, Response, RunRequest, Turn
 from core.errors import PlaygroundError, RequestError
 from core.headless_compare import compare, compare_five
 from core.loader import BASE, ResidentModel
@@ -35,6 +35,7 @@ from core.redact import api_key, for_terminal
 from core.runs import Run, RunStatus
 from core.settings import DATA, STRENGTH, TRAINING, Decoding
 from core.terminal import SAY_EVERY_S, Result, load, load_for, say
+from core.wire import Chunk, Response, RunRequest, Turn
 
 COLUMNS = ("prompt", "chosen", "rejected")
 
@@ -194,28 +195,24 @@ class _Teller:
         say(f"{run.phase} {run.phase_done}/{run.phase_total}{left}{loss if run.phase == 'training' else ''}")
 
 
-class _interrupts:
+@contextlib.contextmanager
+def _interrupts(control: run_progress.Control) -> Iterator[None]:
     """Inside, Ctrl-C ends the run after its step, a second one at once; SIGTERM commits and ends."""
 
-    def __init__(self, control: run_progress.Control) -> None:
-        self.control = control
-        self.before: dict[int, Any] = {}
-
-    def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self.before[number] = signal.signal(number, self._stop)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def _stop(self, number: int, _: object) -> None:
+    def stop(number: int, _: object) -> None:
         if number == signal.SIGTERM:
-            self.control.interruption = "It was asked to end while it trained. Resume goes on from where it stood."
-        elif self.control.is_stopping:
+            control.interruption = "It was asked to end while it trained. Resume goes on from where it stood."
+        elif control.is_stopping:
             raise KeyboardInterrupt
         say("Stopping after this step; press Ctrl-C again to quit at once.")
-        self.control.is_stopping = True
+        control.is_stopping = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 # chat, check, merge

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from core import adapters, evaluate, generate
-from core.client import Response, Turn
 from core.compare import Comparison
 from core.errors import JudgeError, RequestError
 from core.export import check_csv_path, write_csv
@@ -21,6 +20,7 @@ from core.report import headline, sections
 from core.settings import COMPARISON, COMPARISON_SEED, DECODING, Decoding, Setting
 from core.standing import Decider
 from core.terminal import SAY_EVERY_S, Result, load_for, say
+from core.wire import Response, Turn
 
 # Of the JSON, as `Tally` names them.
 FIGURES = ("n", "wins", "ties", "losses", "flips", "no_verdict", "win_rate", "low", "high")

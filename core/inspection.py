@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 from core import adapters
-from core.client import CheckReport, Turn
 from core.errors import PlaygroundError
 from core.generate import answer
 from core.loader import BASE, ResidentModel
 from core.messages import ask
 from core.settings import Decoding
+from core.wire import CheckReport, Turn
 
 QUESTION = "Say in one sentence what you can help with."
 LENGTH = 48

@@ -17,10 +17,11 @@ from core.errors import DataError
 from core.file_rows import LeftOut, Reason, Row
 from core.loader import ResidentModel
 from core.messages import Conversation
-from core.preferences import PreferenceData, PreferencePair
+from core.preferences import PreferenceData
 from core.redact import api_key
 from core.settings import DATA
-from core.sources import local_files, read_rows
+from core.sources import read_rows
+from core.transcripts import PreferencePair
 from core.wire import DataView, PairView, RunRequest, SpanKind, Spans
 
 MAX_KEPT = 4
@@ -68,9 +69,7 @@ def look(resident: ResidentModel, request: RunRequest, row: int | None = None) -
 
 def _look(resident: ResidentModel, request: RunRequest, max_length: int) -> _Look:
     source = run_request.resolve_source(request)
-    stamps = tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in local_files(source))
-    key = (source, stamps, request.limit, request.held_out, request.split_seed, *sorted(request.columns.items()),
-           max_length)  # fmt: skip
+    key = (*run_request.data_key(source, request), max_length)
     kept = _kept.setdefault(resident, {})
     if key not in kept:
         if len(kept) >= MAX_KEPT:

@@ -96,9 +96,9 @@ class ResidentModel:
 
     def lora_shapes(self, target_modules: str) -> list[tuple[int, int]]:
         """(out, in) of every layer that an adapter would sit on."""
-        suffixes = ATTENTION if target_modules == "attention" else ()
-        head = "lm_head"
-        chosen = (n for n in self._shapes if n.rpartition(".")[2] != head and (not suffixes or n.endswith(suffixes)))
+        ends = {name: name.rpartition(".")[2] for name in self._shapes}
+        is_attention = target_modules == "attention"
+        chosen = [name for name, end in ends.items() if (end in ATTENTION if is_attention else end != "lm_head")]
         return [self._shapes[name] for name in chosen]
 
     # Who speaks

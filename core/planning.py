@@ -21,16 +21,17 @@ from core import (
     run_request,
     shared_prefix,
 )
-from core.client import BaseCard, RunPlan, RunRequest
 from core.errors import DataError, ModelError
 from core.estimate import Job, Shape
 from core.forecast import Costs
 from core.loader import BASE, ResidentModel
 from core.preferences import PreferenceData
+from core.recipes import MISTRAL
 from core.redact import api_key
 from core.settings import DATA, MIN_USABLE_ROWS, Method, Settings, Size, checked_pinned, parse_method, size_of
-from core.sources import is_on_hub, local_files
+from core.sources import is_on_hub
 from core.token_rows import PAD_TO, TokenPair, num_steps, tokenise
+from core.wire import BaseCard, RunPlan, RunRequest
 
 # Sizes of a base that may not be here yet, so that its fit is known before a byte is downloaded.
 MISTRAL_CONFIG = {
@@ -129,9 +130,7 @@ class Planner:
 
     def _tokenised(self, resident: ResidentModel, request: RunRequest, settings: Settings) -> _Rows:
         source = run_request.resolve_source(request)
-        stamps = tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in local_files(source))
-        asked = (request.limit, request.held_out, request.split_seed, *sorted(request.columns.items()))
-        key = (source, stamps, asked, settings.max_length)
+        key = (*run_request.data_key(source, request), settings.max_length)
         if key not in self.rows:
             if len(self.rows) >= MAX_KEPT:
                 self.rows.clear()
@@ -174,10 +173,9 @@ class Planner:
 
     def cards(self) -> list[BaseCard]:
         """The starter, Mistral, and every other base in models/base."""
-        known = [k.name for k in catalogue.KNOWN]
-        folders = {catalogue.folder_of(name).name for name in known}
+        folders = {catalogue.folder_of(name).name for name in catalogue.KNOWN}
         others = [name for name in catalogue.local_names() if name not in folders]
-        return [_readable_card(name) for name in [*known, *others]]
+        return [_readable_card(name) for name in [*catalogue.KNOWN, *others]]
 
     def _plan(self, asked: _Asked, seconds: float | None, download_bytes: int = 0) -> RunPlan:
         rows, settings, limit = asked.rows, asked.settings, device.memory_limit(asked.kind)
@@ -268,8 +266,8 @@ def _shape_of(name: str) -> Shape | None:
     folder, kind = catalogue.folder_of(name), device.best_kind()
     if (folder / "config.json").is_file():
         config, parameters = paths.read_json(folder / "config.json") or {}, catalogue.num_parameters(folder)
-    elif name == catalogue.MISTRAL:
-        config, parameters = MISTRAL_CONFIG, catalogue.KNOWN[1].num_parameters
+    elif name == MISTRAL:
+        config, parameters = MISTRAL_CONFIG, catalogue.KNOWN[name].num_parameters
     else:
         return None
     return Shape.of(config, parameters, device.choose(parameters, kind).dtype.itemsize)
@@ -293,8 +291,7 @@ def _readable_card(name: str) -> BaseCard:
 
 
 def _card(name: str) -> BaseCard:
-    known = next((k for k in catalogue.KNOWN if k.name == name), None)
-    folder = catalogue.folder_of(name)
+    known, folder = catalogue.KNOWN.get(name), catalogue.folder_of(name)
     is_local = (folder / "config.json").is_file()
     parameters = catalogue.num_parameters(folder) if is_local else (known.num_parameters if known else 0)
     size = (

@@ -11,8 +11,8 @@ import torch
 from core import ranks
 from core.chat_template import ChatTemplate, PrefixError, TemplateRefusal
 from core.file_rows import Reason
-from core.preferences import PreferencePair
 from core.settings import Settings
+from core.transcripts import PreferencePair
 
 # MPS compiles and keeps a graph for every shape it meets.
 PAD_TO = {"mps": 64}
