@@ -18,8 +18,7 @@ def check(resident: ResidentModel, name: str) -> CheckReport:
     """Every problem as a sentence; with none, the adapter's answer to one question. AdapterError where it is absent."""
     # The files first: an adapter that answers already may lie damaged on disk by now.
     folder = adapters.find(name)
-    steps: list[Callable[[], object]] = [lambda: adapters.verify(folder), lambda: resident.attach(name)]
-    steps.append(resident.prove_base)
+    steps = (lambda: adapters.verify(folder), lambda: resident.attach(name), resident.prove_base)
     problems = list(dict.fromkeys(sentence for step in steps if (sentence := _problem(step))))
     if problems:
         return CheckReport(False, problems, "")

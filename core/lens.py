@@ -63,8 +63,7 @@ def look(resident: ResidentModel, request: RunRequest, row: int | None = None) -
     row = next(iter(pairs)) if row is None else row
     if row not in pairs:
         return replace(found.view, raw=_raw(found, row))
-    is_held_out = any(pair.row == row for pair in found.data.held_out)
-    return replace(found.view, pair=_pair_view(resident.template, pairs[row], is_held_out, settings.max_length))
+    return replace(found.view, pair=_pair_view(resident.template, pairs[row], settings.max_length))
 
 
 def _look(resident: ResidentModel, request: RunRequest, max_length: int) -> _Look:
@@ -113,9 +112,9 @@ def _usable(pairs: Sequence[PreferencePair], left_out: dict[int, LeftOut]) -> tu
 # --- one row ----------------------------------------------------------------------------------------------
 
 
-def _pair_view(template: ChatTemplate, pair: PreferencePair, is_held_out: bool, max_length: int) -> PairView:
+def _pair_view(template: ChatTemplate, pair: PreferencePair, max_length: int) -> PairView:
     chosen, rejected = (_spans(template, pair.prompt, reply, max_length) for reply in (pair.chosen, pair.rejected))
-    return PairView(pair.row, is_held_out, pair.prompt, pair.chosen, pair.rejected, chosen, rejected)
+    return PairView(pair.row, pair.prompt, pair.chosen, pair.rejected, chosen, rejected)
 
 
 def _spans(template: ChatTemplate, prompt: Conversation, reply: str, max_length: int) -> Spans:

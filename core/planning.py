@@ -287,22 +287,21 @@ def _readable_card(name: str) -> BaseCard:
     try:
         return _card(name)
     except ModelError as error:  # one damaged base must not hide the others
-        return BaseCard(name, name, 0, 0, True, "unknown", str(error))
+        return BaseCard(name, name, 0, 0, "unknown", str(error))
 
 
 def _card(name: str) -> BaseCard:
     known, folder = catalogue.KNOWN.get(name), catalogue.folder_of(name)
     is_local = (folder / "config.json").is_file()
-    parameters = catalogue.num_parameters(folder) if is_local else (known.num_parameters if known else 0)
-    size = (
-        sum(f.stat().st_size for f in fingerprint.weight_files(folder))
-        if is_local
-        else (known.size_bytes if known else 0)
-    )
+    if is_local:
+        parameters = catalogue.num_parameters(folder)
+        size = sum(file.stat().st_size for file in fingerprint.weight_files(folder))
+    else:
+        parameters, size = (known.num_parameters, known.size_bytes) if known else (0, 0)
     needed, limit = _base_needs(name), device.memory_limit(device.best_kind())
     verdict = fitting.fit(needed, limit) if needed else "unknown"
     label = known.label if known else folder.name
-    return BaseCard(name, label, size, parameters, is_local, verdict, _fit_sentence(needed, limit, size, is_local))
+    return BaseCard(name, label, size, parameters, verdict, _fit_sentence(needed, limit, size, is_local))
 
 
 def _fit_sentence(needed: int | None, limit: int, size: int, is_local: bool) -> str:

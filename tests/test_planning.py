@@ -283,7 +283,7 @@ def test_the_cards_download_nothing(looked_up_hosts):
     paths.ensure_home()
     cards = Planner().cards()
     assert [card.name for card in cards] == [paths.STARTER_NAME, MISTRAL]
-    assert [card.is_local for card in cards] == [False, False]
+    assert cards[0].sentence.startswith("A download of 0.5 GB. ")
     assert cards[1].sentence.startswith("A download of 14.5 GB. Training takes at least ")
     assert looked_up_hosts == []
 
