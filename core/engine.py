@@ -68,6 +68,8 @@ class Engine:
             "check": self.check,
             "attach": self.attach,
         }
+        # These answer for themselves, before the run that they begin.
+        self.run_verbs = {"start_run": self.start_run, "resume_run": self.resume_run}
         # Answered at once, even in the middle of a response.
         self.wishes: dict[str, Callable[[run_progress.Control], None]] = {
             "stop_run": lambda control: setattr(control, "is_stopping", True),
@@ -164,11 +166,11 @@ class Engine:
         self.cancelled.discard(request.number)
 
     def _do(self, request: wire.Request) -> None:
-        if request.verb in RUN_VERBS:
+        if request.verb in self.run_verbs:
             if self.control is not None:
                 raise BusyError(f"The run '{self.state.run}' is going on. Stop it, or wait until it is done.")
             with locks.training():
-                RUN_VERBS[request.verb](self, request)
+                self.run_verbs[request.verb](request)
             return
         if request.verb == "load_base" and self.control is not None:
             raise BusyError("A run is training on this base. Stop it before you change the base.")
@@ -314,9 +316,3 @@ class Engine:
         """What a run calls between its micro-steps."""
         self.listen()
         self._handle_all()
-
-
-RUN_VERBS: dict[str, Callable[[Engine, wire.Request], None]] = {
-    "start_run": Engine.start_run,
-    "resume_run": Engine.resume_run,
-}

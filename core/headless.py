@@ -26,6 +26,7 @@ from core import (
     runs,
     takeaway,
 )
+from core.columns import ROLES
 from core.errors import PlaygroundError, RequestError
 from core.headless_compare import compare, compare_five
 from core.loader import BASE, ResidentModel
@@ -37,13 +38,8 @@ from core.settings import DATA, STRENGTH, TRAINING, Decoding
 from core.terminal import SAY_EVERY_S, Result, load, load_for, say
 from core.wire import Chunk, Response, RunRequest, Turn
 
-COLUMNS = ("prompt", "chosen", "rejected")
-
 # Libraries warn of their own future; a terminal is for what concerns the user.
 warnings.simplefilter("ignore")
-
-RESUME = "Resume it with: {}"
-
 
 # train
 
@@ -79,7 +75,7 @@ def _train(asked: argparse.Namespace) -> Result:
         raise PlaygroundError(run.reason)
     if run.status in (RunStatus.STOPPED, RunStatus.INTERRUPTED):
         how = history.resume_command(run.name)
-        say(f"{run.name} is {run.status} at step {run.step} of {run.steps}. {RESUME.format(how)}")
+        say(f"{run.name} is {run.status} at step {run.step} of {run.steps}. Resume it with: {how}")
     else:
         say(f"{run.name} is finished: {adapters.find(run.name)}")
     if asked.recipe == "seed" and run.status is RunStatus.FINISHED:
@@ -154,8 +150,8 @@ def read_request(asked: argparse.Namespace) -> RunRequest:
 def _columns(text: str) -> dict[str, str]:
     """What "prompt=question,chosen=best" says of the data's columns."""
     named = dict(part.partition("=")[::2] for part in text.split(",")) if text else {}
-    if not set(named) <= set(COLUMNS) or not all(named.values()):
-        raise RequestError(f"--columns says what holds {', '.join(COLUMNS)}, as in prompt=question,chosen=best.")
+    if not set(named) <= set(ROLES) or not all(named.values()):
+        raise RequestError(f"--columns says what holds {', '.join(ROLES)}, as in prompt=question,chosen=best.")
     return named
 
 
