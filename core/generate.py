@@ -45,6 +45,8 @@ class _Row:
     read: Read | None = None
     out: list[int] = field(default_factory=list)
     has_ended: bool = False
+    # What of its text has been emitted.
+    sent: str = ""
 
     @property
     def num_read(self) -> int:
@@ -77,8 +79,7 @@ def answer(
         done = number * decoding.max_new_tokens
         _generate(resident, batch, decoding, should_stop, hear)
     on_progress(total, total)
-    responses = {row.index: _response(resident, row) for row in rows}
-    return [responses[index] for index in range(len(turns))]
+    return [_response(resident, row) for row in rows]
 
 
 def stream(
@@ -92,13 +93,14 @@ def stream(
     rows = [_row(resident, index, turn, decoding) for index, turn in enumerate(turns)]
     does_remember = is_plain(new_cache(resident.model, 0))
     for batch in _batches(rows, decoding):
-        emitter = _Emitter(resident, batch, emit)
         if does_remember:
             _recall(resident, batch)
-        _generate(resident, batch, decoding, should_stop, emitter.hear, _remember if does_remember else _forget)
+        hear = _emitting(resident.template, batch, emit)
+        _generate(resident, batch, decoding, should_stop, hear, _remember if does_remember else _forget)
         for row in batch:
             response = _response(resident, row)
-            emit(Chunk(row.index, emitter.rest(row, response.text), response))
+            rest = response.text[len(row.sent) :] if response.text.startswith(row.sent) else ""
+            emit(Chunk(row.index, rest, response))
 
 
 def _row(resident: ResidentModel, index: int, turn: Turn, decoding: Decoding) -> _Row:
@@ -151,34 +153,20 @@ def _batches(rows: Sequence[_Row], decoding: Decoding) -> Iterator[list[_Row]]:
         yield batch
 
 
-class _Emitter:
-    """Emits the text that each new token adds; half a character waits for its other half."""
+def _emitting(template: ChatTemplate, rows: Sequence[_Row], emit: Callable[[Chunk], None]) -> Callable[[], None]:
+    """What emits the text that each new token adds; half a character waits for its other half."""
 
-    def __init__(self, resident: ResidentModel, rows: Sequence[_Row], emit: Callable[[Chunk], None]) -> None:
-        self.template = resident.template
-        self.rows = rows
-        self.emit = emit
-        self.ends = _end_ids(resident)
-        self.num_heard = [0] * len(rows)
-        self.sent = [""] * len(rows)
+    def hear() -> None:
+        for row in rows:
+            if row.has_ended:
+                continue
+            # Spaces at the end wait for what follows: a response has none.
+            text = template.decode(row.out).strip()
+            if not text.endswith("\ufffd") and text.startswith(row.sent) and text != row.sent:
+                emit(Chunk(row.index, text[len(row.sent) :]))
+                row.sent = text
 
-    def hear(self) -> None:
-        for i, row in enumerate(self.rows):
-            if len(row.out) > self.num_heard[i] and row.out[-1] not in self.ends:
-                self._push(i, row)
-            self.num_heard[i] = len(row.out)
-
-    def rest(self, row: _Row, text: str) -> str:
-        """What of a row's whole text has not been sent."""
-        sent = self.sent[self.rows.index(row)]
-        return text[len(sent) :] if text.startswith(sent) else ""
-
-    def _push(self, i: int, row: _Row) -> None:
-        # Spaces at the end wait for what follows: a response has none.
-        text = self.template.decode(row.out).strip()
-        if not text.endswith("\ufffd") and text.startswith(self.sent[i]) and text != self.sent[i]:
-            self.emit(Chunk(row.index, text[len(self.sent[i]) :]))
-            self.sent[i] = text
+    return hear
 
 
 def _check_finite(logits: torch.Tensor, contenders: Sequence[str]) -> None:

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import signal
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -35,7 +34,7 @@ from core.recipes import RECIPES
 from core.redact import api_key, for_terminal
 from core.runs import Run, RunStatus
 from core.settings import DATA, STRENGTH, TRAINING, Decoding
-from core.terminal import SAY_EVERY_S, Result, load, load_for, say
+from core.terminal import Result, load, load_for, say, seldom
 from core.wire import Chunk, Response, RunRequest, Turn
 
 # Libraries warn of their own future; a terminal is for what concerns the user.
@@ -63,12 +62,12 @@ def train(asked: argparse.Namespace) -> Result:
 def _train(asked: argparse.Namespace) -> Result:
     with locks.training():
         name, resident = _resumed(asked) if asked.resume else _started(asked)
-        control = run_progress.Control(serve=_Teller(name).tick)
+        control = run_progress.Control(serve=_telling(name))
         with _interrupts(control):
             run = runner.execute(resident, name, control, is_resumed=asked.resume)
             while (following := runner.next_of(resident, run)) and not control.is_stopping:
                 say(f"{run.name} is finished; {following.name} goes on from it.")
-                control.serve = _Teller(following.name).tick
+                control.serve = _telling(following.name)
                 run = runner.execute(resident, following.name, control)
     awake.notify(f"{run.name}: {run.status}", run.reason)
     if run.status is RunStatus.FAILED:
@@ -174,21 +173,16 @@ def _figures(run: Run) -> dict[str, Any]:
     }
 
 
-class _Teller:
-    """Says now and then where a run stands; called between its micro-steps."""
+def _telling(name: str) -> Callable[[], None]:
+    """Says now and then where a run stands; to be called between its micro-steps."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.said_at = 0.0
-
-    def tick(self) -> None:
-        if time.monotonic() - self.said_at < SAY_EVERY_S:
-            return
-        self.said_at = time.monotonic()
-        run = runs.read_run(self.name)
+    def tell() -> None:
+        run = runs.read_run(name)
         left = f", {run.eta_s:.0f} s left" if run.eta_s else ""
-        loss = next((f", loss {row['loss']:.3f}" for row in reversed(runs.read_metrics(self.name))), "")
+        loss = next((f", loss {row['loss']:.3f}" for row in reversed(runs.read_metrics(name))), "")
         say(f"{run.phase} {run.phase_done}/{run.phase_total}{left}{loss if run.phase == 'training' else ''}")
+
+    return seldom(tell)
 
 
 @contextlib.contextmanager
