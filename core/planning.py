@@ -109,14 +109,13 @@ class Planner:
         and `between` is called on the way.
         """
         request = run_request.with_config(request)
-        if not request.dataset:
-            run_request.resolve_source(request)
+        source = run_request.resolve_source(request)
         if request.model and catalogue.full_name(request.model) != resident.name:
-            return self._elsewhere(request)
+            return self._elsewhere(request, source)
         method, settings = run_request.read_settings(resident, request)
         rows = None
-        if not is_on_hub(run_request.resolve_source(request)):
-            rows = self._tokenised(resident, request, settings)
+        if not is_on_hub(source):
+            rows = self._tokenised(resident, request, source, settings)
             if rows.no_pairs and (method is not Method.SFT or request.then is not None):
                 raise DataError(rows.no_pairs)
         jobs = _jobs(request, size_of(resident.num_parameters), resident.device.kind, rows, resident)
@@ -128,8 +127,7 @@ class Planner:
         seconds = sum(estimate.forecast(costs, job).total_s for job in jobs) if costs else None
         return self._plan(asked, seconds)
 
-    def _tokenised(self, resident: ResidentModel, request: RunRequest, settings: Settings) -> _Rows:
-        source = run_request.resolve_source(request)
+    def _tokenised(self, resident: ResidentModel, request: RunRequest, source: str, settings: Settings) -> _Rows:
         key = (*run_request.data_key(source, request), settings.max_length)
         if key not in self.rows:
             if len(self.rows) >= MAX_KEPT:
@@ -150,7 +148,7 @@ class Planner:
             self.costs[key] = probe.costs(resident, between)
         return self.costs.get(key)
 
-    def _elsewhere(self, request: RunRequest) -> RunPlan:
+    def _elsewhere(self, request: RunRequest, source: str) -> RunPlan:
         """A run on a base that is not the resident one: what its size and settings say."""
         method, kind = parse_method(request.method), device.best_kind()
         card = _card(request.model)
@@ -158,7 +156,7 @@ class Planner:
         settings = Settings.of(method, size, request.settings)
         asked = _Asked(
             request, request.model, kind, _shape_of(request.model), method, settings, _jobs(request, size, kind),
-            counts=_counts(request),
+            counts=_counts(request, source),
         )  # fmt: skip
         return self._plan(asked, None, self._download_bytes(request.model))
 
@@ -251,10 +249,10 @@ def _no_pairs(data: PreferenceData) -> str:
     return ""
 
 
-def _counts(request: RunRequest) -> tuple[int, int] | None:
-    if is_on_hub(run_request.resolve_source(request)):
+def _counts(request: RunRequest, source: str) -> tuple[int, int] | None:
+    if is_on_hub(source):
         return None
-    data = run_request.read_data(run_request.resolve_source(request), request)
+    data = run_request.read_data(source, request)
     return len(data.train), len(data.held_out)
 
 
