@@ -96,7 +96,7 @@ def stream(
         if does_remember:
             _recall(resident, batch)
         hear = _emitting(resident.template, batch, emit)
-        _generate(resident, batch, decoding, should_stop, hear, _remember if does_remember else _forget)
+        _generate(resident, batch, decoding, should_stop, hear, does_remember)
         for row in batch:
             response = _response(resident, row)
             rest = response.text[len(row.sent) :] if response.text.startswith(row.sent) else ""
@@ -211,21 +211,18 @@ def _speaker(resident: ResidentModel, row: _Row) -> Speaker:
     return row.contender, resident.mark(row.contender), row.strength
 
 
-def _forget(resident: ResidentModel, row: _Row, batch: Batch, place: int) -> None:
-    """Comparisons and counts ask nothing twice."""
-
-
 def _generate(
     resident: ResidentModel,
     rows: list[_Row],
     decoding: Decoding,
     should_stop: Callable[[], bool],
     on_token: Callable[[], None],
-    on_end: Callable[[ResidentModel, _Row, Batch, int], None] = _forget,
+    does_remember: bool = False,
 ) -> None:
     """Fill every row's `out`; OutOfMemory or PlaygroundError as a sentence, the model's state restored.
 
-    `on_token` is called whenever every row that goes on has one token more.
+    `on_token` is called whenever every row that goes on has one token more. What is read is remembered where it may be
+    asked again: comparisons and counts ask nothing twice.
     """
     ends = _end_ids(resident)
     is_stopped = should_stop()
@@ -247,9 +244,9 @@ def _generate(
                     _append(live[place], said[place], ends)
                 is_stopped = should_stop()
                 on_token()
-                for place in going:
+                for place in going if does_remember else ():
                     if is_stopped or live[place].has_ended:
-                        on_end(resident, live[place], batch, place)
+                        _remember(resident, live[place], batch, place)
                 if is_stopped or all(row.has_ended for row in live):
                     break
                 batch.feed(tokens, [row.has_ended for row in live])
