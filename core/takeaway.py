@@ -30,6 +30,9 @@ NUM_PROBES, PROBE_TOKENS = 4, 64
 MAX_DIFFERENCE, MAX_HALF_DIFFERENCE = 1e-4, 5e-2
 ROOM_BYTES = 100_000_000
 
+# Called after each piece of work.
+Step = Callable[[], None]
+
 ALIKE = "Its logits are those of base and adapter but for {:.2g}, where the largest is {:.3g} (on {} texts)."
 APART = (
     "The merged model does not answer as base and adapter do: its logits differ by {:.2g}, where {:.2g} is allowed. "
@@ -132,7 +135,7 @@ def _has_room(resident: ResidentModel) -> bool:
 # --- writing ------------------------------------------------------------------------------------------
 
 
-def _copy(folder: Path, aside: Path, on_step: Callable[[], None]) -> None:
+def _copy(folder: Path, aside: Path, on_step: Step) -> None:
     aside.mkdir(parents=True, mode=0o700)
     beside = {path for pattern in BESIDE for path in folder.glob(pattern) if path.name not in NOT_BESIDE}
     for path in sorted(path for path in beside if path.is_file()):
@@ -142,7 +145,7 @@ def _copy(folder: Path, aside: Path, on_step: Callable[[], None]) -> None:
         on_step()
 
 
-def _add(lora: Adapter, places: dict[str, _Place], aside: Path, on_step: Callable[[], None]) -> None:
+def _add(lora: Adapter, places: dict[str, _Place], aside: Path, on_step: Step) -> None:
     """Put base plus adapter where the base's own weights lie in the copy."""
     for path in fingerprint.weight_files(aside):
         with path.open("rb+") as file:
@@ -180,12 +183,7 @@ def _tensor(content: bytearray, place: _Place) -> torch.Tensor:
 
 @torch.no_grad()
 def _compare_logits(
-    resident: ResidentModel,
-    adapter: str,
-    lora: Adapter,
-    places: dict[str, _Place],
-    aside: Path,
-    on_step: Callable[[], None],
+    resident: ResidentModel, adapter: str, lora: Adapter, places: dict[str, _Place], aside: Path, on_step: Step
 ) -> tuple[float, str]:
     """Load what was written as any program would, and hold its logits against those of base and adapter."""
     model, tokenizer = base_files.load(aside, resident.device)
@@ -210,12 +208,7 @@ def _compare_logits(
 
 
 def _read_back(
-    resident: ResidentModel,
-    adapter: str,
-    lora: Adapter,
-    places: dict[str, _Place],
-    aside: Path,
-    on_step: Callable[[], None],
+    resident: ResidentModel, adapter: str, lora: Adapter, places: dict[str, _Place], aside: Path, on_step: Step
 ) -> tuple[None, str]:
     """Hold every tensor that was written against what it should be, one at a time."""
     rounded, merged = 0.0, {f"{module}.weight": module for module in lora.modules}
