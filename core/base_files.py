@@ -3,7 +3,6 @@
 Knows transformers and files; what is done with the model is `loader`'s business.
 """
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
-from core import adapters, fingerprint, paths
+from core import adapters, catalogue, fingerprint, paths
 from core.device import Device, is_out_of_memory, memory_free, release
 from core.errors import ModelError, OutOfMemory
 from core.redact import redact
@@ -101,10 +100,7 @@ def load(folder: Path, device: Device) -> tuple[Any, Any]:
 
 
 def _no_room(folder: Path, device: Device) -> str:
-    shapes = [
-        shape for file in fingerprint.weight_files(folder) for _, (_, shape, *_), _ in fingerprint.tensors_of(file)
-    ]
-    needed, free = sum(map(math.prod, shapes)) * device.dtype.itemsize, memory_free(device.kind)
+    needed, free = catalogue.num_parameters(folder) * device.dtype.itemsize, memory_free(device.kind)
     return (
         f"There is not enough memory to load {folder.name}: its weights take {needed / 1e9:.2f} GB, and "
         f"{free / 1e9:.2f} GB are free. Close other programs, or choose a smaller base."

@@ -14,9 +14,8 @@ from pathlib import Path
 
 from core import adapters, fingerprint, paths, starter
 from core.errors import ModelError
+from core.recipes import MISTRAL
 
-STARTER_LABEL = "SmolLM2-135M-Instruct"
-MISTRAL = "mistralai/Mistral-7B-Instruct-v0.3"
 # Everything that a safetensors base needs; the consolidated copies would double the download.
 WANTED = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model"]
 UNWANTED = ["consolidated*", "*.bin", "*.pt", "*.pth", "*.gguf", "*.onnx", "original/*"]
@@ -24,18 +23,17 @@ UNWANTED = ["consolidated*", "*.bin", "*.pt", "*.pth", "*.gguf", "*.onnx", "orig
 
 @dataclass(frozen=True)
 class Known:
-    """A base whose size is known before anything is downloaded. `bytes` is of its files, `num_layers` etc. of it."""
+    """A base whose size is known before anything is downloaded."""
 
-    name: str
     label: str
     num_parameters: int
     size_bytes: int
 
 
-KNOWN = (
-    Known(paths.STARTER_NAME, STARTER_LABEL, 134_515_008, 538_060_032),
-    Known(MISTRAL, "Mistral-7B-Instruct-v0.3", 7_248_023_552, 14_496_047_104),
-)
+KNOWN = {
+    paths.STARTER_NAME: Known("SmolLM2-135M-Instruct", 134_515_008, 538_060_032),
+    MISTRAL: Known("Mistral-7B-Instruct-v0.3", 7_248_023_552, 14_496_047_104),
+}
 
 GATED = (
     "{0} asks you to accept its licence first. Open huggingface.co/{0}, accept it, and put a token of the same account "
@@ -152,8 +150,7 @@ def download_bytes(name: str, token: str) -> int:
     """Bytes to be downloaded; 0 for what is here. The Hub is asked only about a base whose size is not known."""
     if is_local(name):
         return 0
-    known = next((k for k in KNOWN if k.name == name), None)
-    return known.size_bytes if known else _ask_hub(name, token)
+    return KNOWN[name].size_bytes if name in KNOWN else _ask_hub(name, token)
 
 
 def _ask_hub(name: str, token: str) -> int:

@@ -252,6 +252,14 @@ def list_comparisons() -> list[Path]:
     return sorted(logs_dir().glob(f"{STEM}_*.jsonl"), key=lambda path: path.name, reverse=True)
 
 
+def read_start(journal: Path) -> dict[str, Any]:
+    """What a comparison set out to do, and nothing else of its journal; empty where that cannot be read."""
+    with contextlib.suppress(OSError, ValueError), journal.open(encoding="utf-8") as file:
+        record = json.loads(file.readline())
+        return record if isinstance(record, dict) else {}
+    return {}
+
+
 def adapter_seal(adapter: str) -> str:
     """SHA-256 of the adapter's manifest, which names the hash of every file of it; nothing where there is none."""
     with contextlib.suppress(OSError, PlaygroundError):
@@ -269,13 +277,7 @@ def _held_out(adapter: str) -> dict[str, Any]:
 
 def _count_earlier(prompts: Sequence[Prompt]) -> int:
     """Comparisons begun before on the same prompts, whatever the adapter: each is a further try."""
-    return [_digest_of(path) for path in list_comparisons()].count(digest(prompts))
-
-
-def _digest_of(path: Path) -> str:
-    with contextlib.suppress(OSError, ValueError, AttributeError), path.open(encoding="utf-8") as file:
-        return str(json.loads(file.readline()).get("digest", ""))
-    return ""
+    return [read_start(path).get("digest") for path in list_comparisons()].count(digest(prompts))
 
 
 def _answered_item(standing: Standing, item_id: object) -> Item:

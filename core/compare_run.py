@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 
 from core.blind import Item
-from core.client import Response, Turn
 from core.errors import Cancelled, JudgeError
 from core.judge import BASE, TUNED, Judge, Ruling, ruling_keys
 from core.ledger import Ledger
@@ -17,6 +16,7 @@ from core.messages import Conversation
 from core.normalise import Answer, normalise
 from core.settings import COMPARISON_BATCH_ITEMS, JUDGE, Decoding
 from core.standing import Plan, Standing
+from core.wire import Response, Turn
 
 # Another draw of the same prompts: further apart than the items of any comparison.
 SAMPLE_STRIDE = 1_000_003

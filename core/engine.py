@@ -29,6 +29,7 @@ from core import (
     runner,
     runs,
     takeaway,
+    wire,
 )
 from core.errors import BusyError, Cancelled, PlaygroundError, RequestError
 from core.loader import ResidentModel
@@ -37,22 +38,6 @@ from core.planning import Planner
 from core.redact import api_key, redact
 from core.runs import Run, RunStatus
 from core.settings import Decoding
-from core.wire import (
-    BaseCard,
-    CheckReport,
-    Chunk,
-    DataView,
-    EnginePhase,
-    EngineState,
-    Event,
-    EventKind,
-    Merged,
-    Request,
-    Response,
-    RunPlan,
-    RunRequest,
-    Turn,
-)
 
 PAGE_GONE = "The playground was closed while it trained. Resume goes on from where it stood."
 TERMINATED = "The engine was asked to end while it trained. Resume goes on from where it stood."
@@ -64,8 +49,8 @@ class Engine:
     def __init__(self, pipe: Connection) -> None:
         self.pipe = pipe
         self.resident: ResidentModel | None = None
-        self.state = EngineState()
-        self.waiting: deque[Request] = deque()
+        self.state = wire.EngineState()
+        self.waiting: deque[wire.Request] = deque()
         self.cancelled: set[int] = set()
         self.control: run_progress.Control | None = None
         self.ended: Run | None = None
@@ -83,6 +68,8 @@ class Engine:
             "check": self.check,
             "attach": self.attach,
         }
+        # These answer for themselves, before the run that they begin.
+        self.run_verbs = {"start_run": self.start_run, "resume_run": self.resume_run}
         # Answered at once, even in the middle of a response.
         self.wishes: dict[str, Callable[[run_progress.Control], None]] = {
             "stop_run": lambda control: setattr(control, "is_stopping", True),
@@ -117,7 +104,7 @@ class Engine:
             self.control.interruption = self.is_closing
             self.control.is_stopping = True
 
-    def _take(self, request: Request) -> None:
+    def _take(self, request: wire.Request) -> None:
         if request.verb == "cancel":
             self.cancelled.add(request.number)
         elif request.verb == "close":
@@ -127,31 +114,31 @@ class Engine:
         else:
             self.waiting.append(request)
 
-    def _grant(self, request: Request) -> None:
+    def _grant(self, request: wire.Request) -> None:
         if self.control is None:
             self.fail(request.number, RequestError("No run is going on."))
             return
         self.wishes[request.verb](self.control)
-        self.send(request.number, EventKind.RESULT, None)
+        self.send(request.number, wire.EventKind.RESULT, None)
 
-    def send(self, number: int, kind: EventKind, data: Any) -> None:
+    def send(self, number: int, kind: wire.EventKind, data: Any) -> None:
         try:
-            self.pipe.send(Event(number, kind, data))
+            self.pipe.send(wire.Event(number, kind, data))
         except OSError:
             self.close(PAGE_GONE)
 
     def fail(self, number: int, error: PlaygroundError) -> None:
         # The other end knows the kinds of core/errors.py alone.
         kind = next(kind for kind in type(error).__mro__ if kind.__module__ == PlaygroundError.__module__)
-        self.send(number, EventKind.ERROR, (kind.__name__, redact(str(error))))
+        self.send(number, wire.EventKind.ERROR, (kind.__name__, redact(str(error))))
 
     def tell(self, **changes: Any) -> None:
         self.state = replace(self.state, **changes)
-        self.send(0, EventKind.STATE, self.state)
+        self.send(0, wire.EventKind.STATE, self.state)
 
     # One request
 
-    def _handle_all(self, choose: Callable[[deque[Request]], Request | None] = queue_order.next_of) -> None:
+    def _handle_all(self, choose: Callable[[deque[wire.Request]], wire.Request | None] = queue_order.next_of) -> None:
         """Do what waits, one after another, as long as there is one to choose."""
         while not self.is_closing and (request := choose(self.waiting)):
             self.waiting.remove(request)
@@ -164,7 +151,7 @@ class Engine:
         if self.is_closing:
             raise Cancelled(self.is_closing)
 
-    def handle(self, request: Request) -> None:
+    def handle(self, request: wire.Request) -> None:
         """Do it and send its end: a result, or an error as a sentence."""
         if request.number in self.cancelled:
             self.cancelled.discard(request.number)
@@ -178,16 +165,16 @@ class Engine:
             self.fail(request.number, engine_errors.in_words(error))
         self.cancelled.discard(request.number)
 
-    def _do(self, request: Request) -> None:
-        if request.verb in RUN_VERBS:
+    def _do(self, request: wire.Request) -> None:
+        if request.verb in self.run_verbs:
             if self.control is not None:
                 raise BusyError(f"The run '{self.state.run}' is going on. Stop it, or wait until it is done.")
             with locks.training():
-                RUN_VERBS[request.verb](self, request)
+                self.run_verbs[request.verb](request)
             return
         if request.verb == "load_base" and self.control is not None:
             raise BusyError("A run is training on this base. Stop it before you change the base.")
-        self.send(request.number, EventKind.RESULT, self.verbs[request.verb](request.number, **request.args))
+        self.send(request.number, wire.EventKind.RESULT, self.verbs[request.verb](request.number, **request.args))
 
     def loaded(self) -> ResidentModel:
         if self.resident is None:
@@ -205,13 +192,13 @@ class Engine:
         try:
             name = catalogue.full_name(name)
             folder = catalogue.bring(name, api_key("HUGGINGFACE_TOKEN"), self._progress)
-            self.tell(phase=EnginePhase.LOADING, message=f"Loading {name}", progress=None)
+            self.tell(phase=wire.EnginePhase.LOADING, message=f"Loading {name}", progress=None)
             chosen = device.choose(catalogue.num_parameters(folder))
             resident = ResidentModel(folder, chosen, name)
         except Exception as error:
             sentence = error if isinstance(error, PlaygroundError) else engine_errors.in_words(error)
             # The base that was there before still answers.
-            failed = replace(self.state, phase=EnginePhase.FAILED, message=str(sentence), progress=None)
+            failed = replace(self.state, phase=wire.EnginePhase.FAILED, message=str(sentence), progress=None)
             self.state = before if self.resident is not None else failed
             self.tell()
             raise sentence from error
@@ -219,24 +206,24 @@ class Engine:
         device.release(chosen.kind)
         self.planner.forget()
         self.tell(
-            phase=EnginePhase.READY, message="", progress=None, base=name, device=chosen.kind,
+            phase=wire.EnginePhase.READY, message="", progress=None, base=name, device=chosen.kind,
             dtype=chosen.dtype_name, reason=resident.reason, num_parameters=resident.num_parameters,
             memory_bytes=resident.memory_bytes, adapters=(),
         )  # fmt: skip
 
     def _progress(self, message: str, share: float | None) -> None:
-        self.tell(phase=EnginePhase.FETCHING, message=message, progress=share)
+        self.tell(phase=wire.EnginePhase.FETCHING, message=message, progress=share)
 
-    def list_bases(self, number: int) -> list[BaseCard]:
+    def list_bases(self, number: int) -> list[wire.BaseCard]:
         return self.planner.cards()
 
     def attach(self, number: int, adapter: str) -> None:
         self.loaded().attach(adapter)
         self.tell(adapters=self.loaded().adapters)
 
-    def merge(self, number: int, adapter: str) -> Merged:
+    def merge(self, number: int, adapter: str) -> wire.Merged:
         def told(done: int, total: int) -> None:
-            self.send(number, EventKind.PROGRESS, (done, total))
+            self.send(number, wire.EventKind.PROGRESS, (done, total))
             if self._is_stopped(number):
                 raise Cancelled("The merging was stopped, and nothing of it was kept.")
 
@@ -244,14 +231,14 @@ class Engine:
         self.tell(adapters=self.loaded().adapters)
         return merged
 
-    def check(self, number: int, adapter: str) -> CheckReport:
+    def check(self, number: int, adapter: str) -> wire.CheckReport:
         report = inspection.check(self.loaded(), adapter)
         self.tell(adapters=self.loaded().adapters)
         return report
 
     # Responses
 
-    def _ready_for(self, turns: list[Turn]) -> ResidentModel:
+    def _ready_for(self, turns: list[wire.Turn]) -> ResidentModel:
         resident = self.loaded()
         for contender in {turn.contender for turn in turns} - {"base"}:
             # One that was deleted or renamed since may still be in memory.
@@ -261,41 +248,41 @@ class Engine:
             self.tell(adapters=resident.adapters)
         return resident
 
-    def answer(self, number: int, turns: list[Turn], decoding: Decoding) -> list[Response]:
+    def answer(self, number: int, turns: list[wire.Turn], decoding: Decoding) -> list[wire.Response]:
         return generate.answer(
             self._ready_for(turns),
             turns,
             decoding,
             lambda: self._is_stopped(number),
-            lambda done, total: self.send(number, EventKind.PROGRESS, (done, total)),
+            lambda done, total: self.send(number, wire.EventKind.PROGRESS, (done, total)),
         )
 
-    def stream(self, number: int, turns: list[Turn], decoding: Decoding) -> None:
-        def emit(chunk: Chunk) -> None:
-            self.send(number, EventKind.CHUNK, chunk)
+    def stream(self, number: int, turns: list[wire.Turn], decoding: Decoding) -> None:
+        def emit(chunk: wire.Chunk) -> None:
+            self.send(number, wire.EventKind.CHUNK, chunk)
 
         generate.stream(self._ready_for(turns), turns, decoding, emit, lambda: self._is_stopped(number))
 
     def drift(self, number: int, adapter: str, rows: list[tuple[Conversation, str]]) -> list[float]:
-        resident = self._ready_for([Turn(adapter, conversation) for conversation, _ in rows])
+        resident = self._ready_for([wire.Turn(adapter, conversation) for conversation, _ in rows])
         return evaluate.drift(resident, adapter, rows)
 
     # Runs
 
-    def preview(self, number: int, request: RunRequest) -> RunPlan:
+    def preview(self, number: int, request: wire.RunRequest) -> wire.RunPlan:
         return self.planner.plan(self.loaded(), request, self.control is not None, self._let_talk)
 
-    def look_at_data(self, number: int, request: RunRequest, row: int | None) -> DataView:
+    def look_at_data(self, number: int, request: wire.RunRequest, row: int | None) -> wire.DataView:
         return lens.look(self.loaded(), request, row)
 
-    def start_run(self, request: Request) -> None:
+    def start_run(self, request: wire.Request) -> None:
         asked, data = run_request.check(request.args["request"], api_key("HUGGINGFACE_TOKEN"))
         self._choose_base(request.number, asked.model)
         run = run_request.prepare(self.loaded(), asked, data)
-        self.send(request.number, EventKind.RESULT, run.name)
+        self.send(request.number, wire.EventKind.RESULT, run.name)
         self._execute(run.name, is_resumed=False)
 
-    def resume_run(self, request: Request) -> None:
+    def resume_run(self, request: wire.Request) -> None:
         name = request.args["name"]
         run = runner.check_resumable(name)
         model = str(runs.read_config(paths.run_dir(name) / "run.yaml").get("model", ""))
@@ -303,7 +290,7 @@ class Engine:
         run_work.read(self.loaded(), paths.run_dir(name))
         # Whoever asked looks at the run next, and must not find its last end there.
         runs.write(run, status=RunStatus.QUEUED, reason="")
-        self.send(request.number, EventKind.RESULT, None)
+        self.send(request.number, wire.EventKind.RESULT, None)
         self._execute(name, is_resumed=True)
 
     def _choose_base(self, number: int, model: str) -> None:
@@ -329,9 +316,3 @@ class Engine:
         """What a run calls between its micro-steps."""
         self.listen()
         self._handle_all()
-
-
-RUN_VERBS: dict[str, Callable[[Engine, Request], None]] = {
-    "start_run": Engine.start_run,
-    "resume_run": Engine.resume_run,
-}

@@ -21,10 +21,10 @@ from core.errors import Cancelled, PlaygroundError
 from core.generate import answer
 from core.loader import BASE, ResidentModel
 from core.messages import Conversation
-from core.preferences import PreferencePair
 from core.settings import TRAIT_MAX_NEW_TOKENS, Decoding
 from core.token_rows import PAD_TO, TokenPair
 from core.traits import ends_with_one_next_step
+from core.transcripts import PreferencePair
 from core.wire import MAX_DRIFT_ROWS, Turn
 
 # Positions of one no-gradient batch: some 0.5 GB of activations on a 7B base in half precision.
@@ -233,23 +233,17 @@ def passage_logp(resident: ResidentModel, contender: str, between: Between = lam
 
 
 @torch.no_grad()
-def drift(
-    resident: ResidentModel,
-    adapter: str,
-    rows: Sequence[tuple[Conversation, str]],
-    between: Between = lambda done: None,
-) -> list[float]:
+def drift(resident: ResidentModel, adapter: str, rows: Sequence[tuple[Conversation, str]]) -> list[float]:
     """Mean KL(base || adapter) a token, in nats and exact over the vocabulary, along each of base's responses.
 
     Of the first `MAX_DRIFT_ROWS` rows, less those that cannot be scored: their prompt fills the model, or the
-    template renders it differently before a reply. `between(done)` is called after every row and may raise to stop.
+    template renders it differently before a reply.
     """
     found: list[float] = []
-    for done, (conversation, response) in enumerate(rows[:MAX_DRIFT_ROWS], 1):
+    for conversation, response in rows[:MAX_DRIFT_ROWS]:
         ids, num_scored = _said(resident, conversation, response)
         if num_scored > 0:
             found.append(_divergence(resident, adapter, ids, num_scored))
-        between(done)
     return found
 
 

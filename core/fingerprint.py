@@ -3,6 +3,7 @@
 Torch-free: safetensors files are a length, a JSON header and the bytes.
 """
 
+import contextlib
 import hashlib
 import json
 from pathlib import Path
@@ -33,15 +34,9 @@ def of_base(folder: Path) -> str:
     if isinstance(entry, dict) and entry.get("stamp") == stamp and "sha256" in entry:
         return str(entry["sha256"])
     value = hash_files(files)
-    _remember(cache, {**known, key: {"stamp": stamp, "sha256": value}})
+    with contextlib.suppress(OSError):  # a shared base may be read-only: it is hashed again next time
+        paths.write_json(cache, {**known, key: {"stamp": stamp, "sha256": value}})
     return value
-
-
-def _remember(cache: Path, known: dict[str, Any]) -> None:
-    try:
-        paths.write_json(cache, known)
-    except OSError:
-        return  # a shared base may be read-only: it is hashed again next time
 
 
 def hash_files(files: list[Path]) -> str:

@@ -11,8 +11,7 @@ from typing import Any
 
 from core import shared_prefix
 
-KNOWN_VERSIONS = ("1.16.",)
-IS_KNOWN = shared_prefix.TRL_VERSION.startswith(KNOWN_VERSIONS)
+IS_KNOWN = shared_prefix.TRL_VERSION.startswith(shared_prefix.TRL_VERSIONS)
 
 
 @contextlib.contextmanager

@@ -6,20 +6,20 @@ state of its own. A stream reads on where the conversation's last response ended
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 
 from core.base_files import said_by
 from core.chat_cache import Read, Speaker, fill, taken
 from core.chat_template import ChatTemplate
-from core.client import Chunk, Response, Turn
 from core.decode import Batch, Chooser, is_plain, new_cache
 from core.device import is_out_of_memory, own_randomness
 from core.errors import OutOfMemory, PlaygroundError, RequestError
 from core.loader import BASE, POLICY, ResidentModel
 from core.messages import Conversation, Role
 from core.settings import Decoding
+from core.wire import Chunk, Response, Turn
 
 # One batch's prompt and response tokens together: bounds the KV cache (131 kB a token on a 7B base).
 MAX_BATCH_TOKENS = 16_384
@@ -45,6 +45,13 @@ class _Row:
     read: Read | None = None
     out: list[int] = field(default_factory=list)
     has_ended: bool = False
+    # What of its text has been emitted.
+    sent: str = ""
+
+    @property
+    def num_read(self) -> int:
+        """How many of its tokens its contender has read already."""
+        return len(self.read.ids) if self.read else 0
 
 
 def answer(
@@ -61,12 +68,18 @@ def answer(
     rows = [_row(resident, index, turn, decoding) for index, turn in enumerate(turns)]
     batches = list(_batches(rows, decoding))
     total = len(batches) * decoding.max_new_tokens
+    done = 0
+
+    def hear() -> None:
+        nonlocal done
+        done += 1
+        on_progress(done, total)
+
     for number, batch in enumerate(batches):
-        counter = _Collector(on_progress, number * decoding.max_new_tokens, total)
-        _generate(resident, batch, decoding, should_stop, counter)
+        done = number * decoding.max_new_tokens
+        _generate(resident, batch, decoding, should_stop, hear)
     on_progress(total, total)
-    responses = {row.index: _response(resident, row) for row in rows}
-    return [responses[index] for index in range(len(turns))]
+    return [_response(resident, row) for row in rows]
 
 
 def stream(
@@ -80,13 +93,14 @@ def stream(
     rows = [_row(resident, index, turn, decoding) for index, turn in enumerate(turns)]
     does_remember = is_plain(new_cache(resident.model, 0))
     for batch in _batches(rows, decoding):
-        emitter = _Emitter(resident, batch, emit)
         if does_remember:
             _recall(resident, batch)
-        _generate(resident, batch, decoding, should_stop, emitter, _remember if does_remember else _forget)
+        hear = _emitting(resident.template, batch, emit)
+        _generate(resident, batch, decoding, should_stop, hear, does_remember)
         for row in batch:
             response = _response(resident, row)
-            emit(Chunk(row.index, emitter.rest(row, response.text), response))
+            rest = response.text[len(row.sent) :] if response.text.startswith(row.sent) else ""
+            emit(Chunk(row.index, rest, response))
 
 
 def _row(resident: ResidentModel, index: int, turn: Turn, decoding: Decoding) -> _Row:
@@ -139,51 +153,20 @@ def _batches(rows: Sequence[_Row], decoding: Decoding) -> Iterator[list[_Row]]:
         yield batch
 
 
-class _Collector:
-    """Hears every token of a batch, and counts them by the longest row."""
+def _emitting(template: ChatTemplate, rows: Sequence[_Row], emit: Callable[[Chunk], None]) -> Callable[[], None]:
+    """What emits the text that each new token adds; half a character waits for its other half."""
 
-    def __init__(
-        self, on_progress: Callable[[int, int], None] = lambda done, total: None, before: int = 0, total: int = 0
-    ) -> None:
-        self.on_progress = on_progress
-        self.count = before
-        self.total = total
+    def hear() -> None:
+        for row in rows:
+            if row.has_ended:
+                continue
+            # Spaces at the end wait for what follows: a response has none.
+            text = template.decode(row.out).strip()
+            if not text.endswith("\ufffd") and text.startswith(row.sent) and text != row.sent:
+                emit(Chunk(row.index, text[len(row.sent) :]))
+                row.sent = text
 
-    def hear(self) -> None:
-        """Every row that goes on has one token more."""
-        self.count += 1
-        self.on_progress(self.count, self.total)
-
-
-class _Emitter(_Collector):
-    """Emits the text that each new token adds; half a character waits for its other half."""
-
-    def __init__(self, resident: ResidentModel, rows: Sequence[_Row], emit: Callable[[Chunk], None]) -> None:
-        super().__init__()
-        self.template = resident.template
-        self.rows = rows
-        self.emit = emit
-        self.ends = _end_ids(resident)
-        self.num_heard = [0] * len(rows)
-        self.sent = [""] * len(rows)
-
-    def hear(self) -> None:
-        for i, row in enumerate(self.rows):
-            if len(row.out) > self.num_heard[i] and row.out[-1] not in self.ends:
-                self._push(i, row)
-            self.num_heard[i] = len(row.out)
-
-    def rest(self, row: _Row, text: str) -> str:
-        """What of a row's whole text has not been sent."""
-        sent = self.sent[self.rows.index(row)]
-        return text[len(sent) :] if text.startswith(sent) else ""
-
-    def _push(self, i: int, row: _Row) -> None:
-        # Spaces at the end wait for what follows: a response has none.
-        text = self.template.decode(row.out).strip()
-        if not text.endswith("\ufffd") and text.startswith(self.sent[i]) and text != self.sent[i]:
-            self.emit(Chunk(row.index, text[len(self.sent[i]) :]))
-            self.sent[i] = text
+    return hear
 
 
 def _check_finite(logits: torch.Tensor, contenders: Sequence[str]) -> None:
@@ -208,8 +191,8 @@ def _recall(resident: ResidentModel, rows: Sequence[_Row]) -> None:
     for row in rows:
         if row.contender != POLICY:
             row.read = resident.chat_cache.find(_speaker(resident, row), row.ids)
-    longest = max(len(row.read.ids) if row.read else 0 for row in rows)
-    new = max(len(row.ids) - (len(row.read.ids) if row.read else 0) for row in rows)
+    longest = max(row.num_read for row in rows)
+    new = max(len(row.ids) - row.num_read for row in rows)
     if longest + new > WIDER * max(len(row.ids) for row in rows):
         # What one has read and another has not would be filled up for both: no less to compute, and twice the memory.
         for row in rows:
@@ -228,19 +211,19 @@ def _speaker(resident: ResidentModel, row: _Row) -> Speaker:
     return row.contender, resident.mark(row.contender), row.strength
 
 
-def _forget(resident: ResidentModel, row: _Row, batch: Batch, place: int) -> None:
-    """Comparisons and counts ask nothing twice."""
-
-
 def _generate(
     resident: ResidentModel,
     rows: list[_Row],
     decoding: Decoding,
     should_stop: Callable[[], bool],
-    collector: _Collector,
-    on_end: Callable[[ResidentModel, _Row, Batch, int], None] = _forget,
+    on_token: Callable[[], None],
+    does_remember: bool = False,
 ) -> None:
-    """Fill every row's `out`; OutOfMemory or PlaygroundError as a sentence, the model's state restored."""
+    """Fill every row's `out`; OutOfMemory or PlaygroundError as a sentence, the model's state restored.
+
+    `on_token` is called whenever every row that goes on has one token more. What is read is remembered where it may be
+    asked again: comparisons and counts ask nothing twice.
+    """
     ends = _end_ids(resident)
     is_stopped = should_stop()
     try:
@@ -260,10 +243,10 @@ def _generate(
                 for place in going:
                     _append(live[place], said[place], ends)
                 is_stopped = should_stop()
-                collector.hear()
-                for place in going:
+                on_token()
+                for place in going if does_remember else ():
                     if is_stopped or live[place].has_ended:
-                        on_end(resident, live[place], batch, place)
+                        _remember(resident, live[place], batch, place)
                 if is_stopped or all(row.has_ended for row in live):
                     break
                 batch.feed(tokens, [row.has_ended for row in live])
@@ -285,16 +268,13 @@ def _append(row: _Row, token: int, ends: set[int]) -> None:
 
 def _begun(resident: ResidentModel, rows: Sequence[_Row], keep: Callable[[list[int]], None]) -> Batch:
     """All rows before their first token: what they have read, then what is new, each filled up on the left."""
-    new = [row.ids[len(row.read.ids) if row.read else 0 :] for row in rows]
-    width, before = max(map(len, new)), max(len(row.read.ids) if row.read else 0 for row in rows)
+    new = [row.ids[row.num_read :] for row in rows]
+    width, before = max(map(len, new)), max(row.num_read for row in rows)
     cache = new_cache(resident.model, before + width + rows[0].room)
     fill(cache, [row.read for row in rows])
     pad, kind = int(resident.tokenizer.pad_token_id), resident.device.kind
     ids = [[pad] * (width - len(tokens)) + tokens for tokens in new]
-    mask = [
-        _padded(len(row.ids) - len(tokens), before) + _padded(len(tokens), width)
-        for row, tokens in zip(rows, new, strict=True)
-    ]
+    mask = [_padded(row.num_read, before) + _padded(len(row.ids) - row.num_read, width) for row in rows]
     return Batch(resident.model, cache, torch.tensor(ids, device=kind), torch.tensor(mask, device=kind), keep)
 
 
@@ -312,5 +292,4 @@ def _response(resident: ResidentModel, row: _Row) -> Response:
     ends = _end_ids(resident)
     stop = next((i for i, token in enumerate(row.out) if token in ends), None)
     said = row.out[:stop] if stop is not None else row.out
-    response = Response(resident.template.decode(said).strip(), len(said), note=row.note)
-    return replace(response, is_cut=stop is None)
+    return Response(resident.template.decode(said).strip(), len(said), is_cut=stop is None, note=row.note)

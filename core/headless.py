@@ -1,10 +1,10 @@
 """The commands' work, on the same code as the engine, in this process. Progress goes to stderr, results to stdout."""
 
 import argparse
+import contextlib
 import signal
-import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from core import (
     runs,
     takeaway,
 )
-from core.client import Chunk, Response, RunRequest, Turn
+from core.columns import ROLES
 from core.errors import PlaygroundError, RequestError
 from core.headless_compare import compare, compare_five
 from core.loader import BASE, ResidentModel
@@ -34,15 +34,11 @@ from core.recipes import RECIPES
 from core.redact import api_key, for_terminal
 from core.runs import Run, RunStatus
 from core.settings import DATA, STRENGTH, TRAINING, Decoding
-from core.terminal import SAY_EVERY_S, Result, load, load_for, say
-
-COLUMNS = ("prompt", "chosen", "rejected")
+from core.terminal import Result, load, load_for, say, seldom
+from core.wire import Chunk, Response, RunRequest, Turn
 
 # Libraries warn of their own future; a terminal is for what concerns the user.
 warnings.simplefilter("ignore")
-
-RESUME = "Resume it with: {}"
-
 
 # train
 
@@ -66,19 +62,19 @@ def train(asked: argparse.Namespace) -> Result:
 def _train(asked: argparse.Namespace) -> Result:
     with locks.training():
         name, resident = _resumed(asked) if asked.resume else _started(asked)
-        control = run_progress.Control(serve=_Teller(name).tick)
+        control = run_progress.Control(serve=_telling(name))
         with _interrupts(control):
             run = runner.execute(resident, name, control, is_resumed=asked.resume)
             while (following := runner.next_of(resident, run)) and not control.is_stopping:
                 say(f"{run.name} is finished; {following.name} goes on from it.")
-                control.serve = _Teller(following.name).tick
+                control.serve = _telling(following.name)
                 run = runner.execute(resident, following.name, control)
     awake.notify(f"{run.name}: {run.status}", run.reason)
     if run.status is RunStatus.FAILED:
         raise PlaygroundError(run.reason)
     if run.status in (RunStatus.STOPPED, RunStatus.INTERRUPTED):
         how = history.resume_command(run.name)
-        say(f"{run.name} is {run.status} at step {run.step} of {run.steps}. {RESUME.format(how)}")
+        say(f"{run.name} is {run.status} at step {run.step} of {run.steps}. Resume it with: {how}")
     else:
         say(f"{run.name} is finished: {adapters.find(run.name)}")
     if asked.recipe == "seed" and run.status is RunStatus.FINISHED:
@@ -153,8 +149,8 @@ def read_request(asked: argparse.Namespace) -> RunRequest:
 def _columns(text: str) -> dict[str, str]:
     """What "prompt=question,chosen=best" says of the data's columns."""
     named = dict(part.partition("=")[::2] for part in text.split(",")) if text else {}
-    if not set(named) <= set(COLUMNS) or not all(named.values()):
-        raise RequestError(f"--columns says what holds {', '.join(COLUMNS)}, as in prompt=question,chosen=best.")
+    if not set(named) <= set(ROLES) or not all(named.values()):
+        raise RequestError(f"--columns says what holds {', '.join(ROLES)}, as in prompt=question,chosen=best.")
     return named
 
 
@@ -177,45 +173,36 @@ def _figures(run: Run) -> dict[str, Any]:
     }
 
 
-class _Teller:
-    """Says now and then where a run stands; called between its micro-steps."""
+def _telling(name: str) -> Callable[[], None]:
+    """Says now and then where a run stands; to be called between its micro-steps."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.said_at = 0.0
-
-    def tick(self) -> None:
-        if time.monotonic() - self.said_at < SAY_EVERY_S:
-            return
-        self.said_at = time.monotonic()
-        run = runs.read_run(self.name)
+    def tell() -> None:
+        run = runs.read_run(name)
         left = f", {run.eta_s:.0f} s left" if run.eta_s else ""
-        loss = next((f", loss {row['loss']:.3f}" for row in reversed(runs.read_metrics(self.name))), "")
+        loss = next((f", loss {row['loss']:.3f}" for row in reversed(runs.read_metrics(name))), "")
         say(f"{run.phase} {run.phase_done}/{run.phase_total}{left}{loss if run.phase == 'training' else ''}")
 
+    return seldom(tell)
 
-class _interrupts:
+
+@contextlib.contextmanager
+def _interrupts(control: run_progress.Control) -> Iterator[None]:
     """Inside, Ctrl-C ends the run after its step, a second one at once; SIGTERM commits and ends."""
 
-    def __init__(self, control: run_progress.Control) -> None:
-        self.control = control
-        self.before: dict[int, Any] = {}
-
-    def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self.before[number] = signal.signal(number, self._stop)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def _stop(self, number: int, _: object) -> None:
+    def stop(number: int, _: object) -> None:
         if number == signal.SIGTERM:
-            self.control.interruption = "It was asked to end while it trained. Resume goes on from where it stood."
-        elif self.control.is_stopping:
+            control.interruption = "It was asked to end while it trained. Resume goes on from where it stood."
+        elif control.is_stopping:
             raise KeyboardInterrupt
         say("Stopping after this step; press Ctrl-C again to quit at once.")
-        self.control.is_stopping = True
+        control.is_stopping = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 # chat, check, merge

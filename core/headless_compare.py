@@ -1,13 +1,11 @@
 """The command `compare`: a whole blind comparison from a terminal, judged by Gemini or by nobody, and its replay."""
 
 import argparse
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from core import adapters, evaluate, generate
-from core.client import Response, Turn
 from core.compare import Comparison
 from core.errors import JudgeError, RequestError
 from core.export import check_csv_path, write_csv
@@ -20,7 +18,8 @@ from core.redact import api_key
 from core.report import headline, sections
 from core.settings import COMPARISON, COMPARISON_SEED, DECODING, Decoding, Setting
 from core.standing import Decider
-from core.terminal import SAY_EVERY_S, Result, load_for, say
+from core.terminal import Result, load_for, say, seldom
+from core.wire import Response, Turn
 
 # Of the JSON, as `Tally` names them.
 FIGURES = ("n", "wins", "ties", "losses", "flips", "no_verdict", "win_rate", "low", "high")
@@ -97,7 +96,8 @@ def hold_against_base(
     """The comparison to its end, judged or not: a judge that gives up leaves the rest without a verdict, by name."""
 
     def answer(turns: list[Turn], decoding: Decoding) -> list[Response]:
-        return generate.answer(resident, turns, decoding, on_progress=_share("answering"))
+        tell = seldom(lambda done, total: say(f"answering: {done} of at most {total} tokens"))
+        return generate.answer(resident, turns, decoding, on_progress=tell)
 
     def drift(asked: Sequence[tuple[Conversation, str]]) -> list[float]:
         return evaluate.drift(resident, comparison.plan.adapter, asked)
@@ -133,18 +133,6 @@ def _reported(comparison: Comparison, csv: Path | None) -> dict[str, Any]:
     files = {"csv": csv, "log": comparison.log_path, "journal": comparison.path}
     figures = {name: getattr(tally, name) for name in FIGURES}
     return figures | {name: str(path.resolve()) for name, path in files.items()}
-
-
-def _share(what: str) -> Callable[[int, int], None]:
-    said_at = 0.0
-
-    def tell(done: int, total: int) -> None:
-        nonlocal said_at
-        if time.monotonic() - said_at > SAY_EVERY_S:
-            said_at = time.monotonic()
-            say(f"{what}: {done} of at most {total} tokens")
-
-    return tell
 
 
 def compare_five(resident: ResidentModel, adapter: str) -> dict[str, Any] | None:

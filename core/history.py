@@ -4,7 +4,6 @@ Knows nothing of torch or the page. Leaves a run that goes on alone, and everyth
 """
 
 import contextlib
-import json
 import math
 import shlex
 import shutil
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from core import disk, paths, runs
-from core.compare import list_comparisons
+from core.compare import list_comparisons, read_start
 from core.errors import PlaygroundError, RequestError
 from core.runs import Run
 from core.settings import TRAINING
@@ -118,7 +117,7 @@ def check_at_rest(name: str) -> list[str]:
 def losses(name: str) -> list[str]:
     """What else would suffer if this run were deleted, a sentence each; RequestError where it must not be."""
     needed_by = check_at_rest(name)
-    compared = sum(_compared(path) == name for path in list_comparisons())
+    compared = sum(read_start(path).get("adapter") == name for path in list_comparisons())
     said = []
     if needed_by:
         said.append(
@@ -127,13 +126,6 @@ def losses(name: str) -> list[str]:
     if compared:
         said.append(f"Comparisons of it: {compared}. Their results stay, but none of them can go on.")
     return said
-
-
-def _compared(journal: Path) -> str:
-    """Which adapter a comparison is of."""
-    with contextlib.suppress(OSError, ValueError, AttributeError), journal.open(encoding="utf-8") as file:
-        return str(json.loads(file.readline()).get("adapter", ""))
-    return ""
 
 
 # --- how they differ, how one is repeated -------------------------------------------------------------

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 from core import adapters
-from core.client import CheckReport, Turn
 from core.errors import PlaygroundError
 from core.generate import answer
 from core.loader import BASE, ResidentModel
 from core.messages import ask
 from core.settings import Decoding
+from core.wire import CheckReport, Turn
 
 QUESTION = "Say in one sentence what you can help with."
 LENGTH = 48
@@ -18,8 +18,7 @@ def check(resident: ResidentModel, name: str) -> CheckReport:
     """Every problem as a sentence; with none, the adapter's answer to one question. AdapterError where it is absent."""
     # The files first: an adapter that answers already may lie damaged on disk by now.
     folder = adapters.find(name)
-    steps: list[Callable[[], object]] = [lambda: adapters.verify(folder), lambda: resident.attach(name)]
-    steps.append(resident.prove_base)
+    steps = (lambda: adapters.verify(folder), lambda: resident.attach(name), resident.prove_base)
     problems = list(dict.fromkeys(sentence for step in steps if (sentence := _problem(step))))
     if problems:
         return CheckReport(False, problems, "")

@@ -22,8 +22,8 @@ DEFAULT_MODEL = "gemini-3.8-flash"
 
 BASE, TUNED, TIE = "base", "tuned", "tie"
 NO_VERDICT = "no_verdict"
-# Judges favour one position, so every pair is judged in both orders: this is who stands first in each.
-FIRST_SHOWN = {1: BASE, 2: TUNED}
+# Judges favour one position, so every pair is judged in both orders: this is who is RESPONSE_1 and RESPONSE_2 in each.
+SHOWN = {1: (BASE, TUNED), 2: (TUNED, BASE)}
 
 # What stands behind `no_verdict:`, in words for people: of one call, of all further ones, and of none.
 REASON_WORDS = {
@@ -125,7 +125,7 @@ class Judge:
         self, prompt: Prompt, responses: Mapping[str, str], order: int, deadline: float,
         is_cancelled: Callable[[], bool],
     ) -> Ruling:  # fmt: skip
-        first, second = _shown(order)
+        first, second = SHOWN[order]
         question = write_question(prompt.prompt, responses[first], responses[second], secrets.token_hex(8))
         reply = self._gemini.ask(rules_for(prompt.category), question, Judgement, deadline, is_cancelled)
         if isinstance(reply, Failure):
@@ -138,14 +138,9 @@ def load_judge(model: str = DEFAULT_MODEL) -> Judge:
     return Judge(Gemini(api_key("GEMINI_API_KEY"), model, os.environ.get("GOOGLE_GEMINI_BASE_URL") or None))
 
 
-def _shown(order: int) -> tuple[str, str]:
-    """Who is RESPONSE_1 and who is RESPONSE_2 in this order."""
-    return (BASE, TUNED) if FIRST_SHOWN[order] == BASE else (TUNED, BASE)
-
-
 def ruling_keys(model: str, prompt: Prompt, base: str, tuned: str) -> dict[int, str]:
     texts = {BASE: base, TUNED: tuned}
-    return {order: ruling_key(model, prompt, *(texts[who] for who in _shown(order))) for order in FIRST_SHOWN}
+    return {order: ruling_key(model, prompt, texts[first], texts[second]) for order, (first, second) in SHOWN.items()}
 
 
 def ruling_key(model: str, prompt: Prompt, first: str, second: str) -> str:

@@ -17,10 +17,11 @@ from core.errors import DataError
 from core.file_rows import LeftOut, Reason, Row
 from core.loader import ResidentModel
 from core.messages import Conversation
-from core.preferences import PreferenceData, PreferencePair
+from core.preferences import PreferenceData
 from core.redact import api_key
 from core.settings import DATA
-from core.sources import local_files, read_rows
+from core.sources import read_rows
+from core.transcripts import PreferencePair
 from core.wire import DataView, PairView, RunRequest, SpanKind, Spans
 
 MAX_KEPT = 4
@@ -62,15 +63,12 @@ def look(resident: ResidentModel, request: RunRequest, row: int | None = None) -
     row = next(iter(pairs)) if row is None else row
     if row not in pairs:
         return replace(found.view, raw=_raw(found, row))
-    is_held_out = any(pair.row == row for pair in found.data.held_out)
-    return replace(found.view, pair=_pair_view(resident.template, pairs[row], is_held_out, settings.max_length))
+    return replace(found.view, pair=_pair_view(resident.template, pairs[row], settings.max_length))
 
 
 def _look(resident: ResidentModel, request: RunRequest, max_length: int) -> _Look:
     source = run_request.resolve_source(request)
-    stamps = tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in local_files(source))
-    key = (source, stamps, request.limit, request.held_out, request.split_seed, *sorted(request.columns.items()),
-           max_length)  # fmt: skip
+    key = (*run_request.data_key(source, request), max_length)
     kept = _kept.setdefault(resident, {})
     if key not in kept:
         if len(kept) >= MAX_KEPT:
@@ -114,9 +112,9 @@ def _usable(pairs: Sequence[PreferencePair], left_out: dict[int, LeftOut]) -> tu
 # --- one row ----------------------------------------------------------------------------------------------
 
 
-def _pair_view(template: ChatTemplate, pair: PreferencePair, is_held_out: bool, max_length: int) -> PairView:
+def _pair_view(template: ChatTemplate, pair: PreferencePair, max_length: int) -> PairView:
     chosen, rejected = (_spans(template, pair.prompt, reply, max_length) for reply in (pair.chosen, pair.rejected))
-    return PairView(pair.row, is_held_out, pair.prompt, pair.chosen, pair.rejected, chosen, rejected)
+    return PairView(pair.row, pair.prompt, pair.chosen, pair.rejected, chosen, rejected)
 
 
 def _spans(template: ChatTemplate, prompt: Conversation, reply: str, max_length: int) -> Spans:

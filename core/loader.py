@@ -96,9 +96,9 @@ class ResidentModel:
 
     def lora_shapes(self, target_modules: str) -> list[tuple[int, int]]:
         """(out, in) of every layer that an adapter would sit on."""
-        suffixes = ATTENTION if target_modules == "attention" else ()
-        head = "lm_head"
-        chosen = (n for n in self._shapes if n.rpartition(".")[2] != head and (not suffixes or n.endswith(suffixes)))
+        ends = {name: name.rpartition(".")[2] for name in self._shapes}
+        is_attention = target_modules == "attention"
+        chosen = [name for name, end in ends.items() if (end in ATTENTION if is_attention else end != "lm_head")]
         return [self._shapes[name] for name in chosen]
 
     # Who speaks
@@ -196,13 +196,7 @@ class ResidentModel:
 
     def _config_of(self, adapter: Adapter) -> LoraConfig:
         """PEFT's configuration, of what was verified alone: nothing else in the adapter's file reaches PEFT."""
-        return LoraConfig(
-            r=adapter.rank,
-            lora_alpha=adapter.alpha,
-            lora_dropout=adapter.dropout,
-            target_modules=_targets(adapter.modules, self._shapes),
-            task_type="CAUSAL_LM",
-        )
+        return _config(adapter.rank, adapter.alpha, adapter.dropout, _targets(adapter.modules, self._shapes))
 
     def _add(self, config: LoraConfig, internal: str, adapter: Adapter | None) -> None:
         config.inference_mode = internal != POLICY
@@ -267,7 +261,7 @@ class ResidentModel:
         """The adapter to be trained, new from the seed or a copy of a finished one, active and trainable."""
         torch.manual_seed(settings.seed)
         adapter = adapters.verify(adapters.find(from_adapter)) if from_adapter else None
-        self._add(self._config_of(adapter) if adapter else lora_config(settings), POLICY, adapter)
+        self._add(self._config_of(adapter) if adapter else _config_for(settings), POLICY, adapter)
         assert self.peft is not None
         self.peft.set_adapter(POLICY)
         for name, parameter in self.model.named_parameters():
@@ -292,15 +286,13 @@ def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a - b).abs().max())
 
 
-def lora_config(settings: Settings) -> LoraConfig:
-    targets: Any = "all-linear" if settings.target_modules == "all-linear" else list(ATTENTION)
-    return LoraConfig(
-        r=settings.lora_rank,
-        lora_alpha=settings.lora_alpha,
-        lora_dropout=settings.lora_dropout,
-        target_modules=targets,
-        task_type="CAUSAL_LM",
-    )
+def _config_for(settings: Settings) -> LoraConfig:
+    targets = "all-linear" if settings.target_modules == "all-linear" else list(ATTENTION)
+    return _config(settings.lora_rank, settings.lora_alpha, settings.lora_dropout, targets)
+
+
+def _config(rank: int, alpha: float, dropout: float, targets: str | list[str]) -> LoraConfig:
+    return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, task_type="CAUSAL_LM")
 
 
 def _targets(modules: set[str], known: Iterable[str]) -> list[str]:

@@ -68,13 +68,9 @@ def _forward(layer: Any, adapter: str) -> Any:
     stock = layer.forward
     base, a, b = layer.get_base_layer(), layer.lora_A[adapter], layer.lora_B[adapter]
 
-    def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        is_plain = layer.training and not args and not kwargs
-        out: Tensor = (
-            _LowRank.apply(x, base.weight, base.bias, a.weight, b.weight, layer.scaling[adapter])
-            if is_plain
-            else stock(x, *args, **kwargs)
-        )
-        return out
+    def forward(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if args or kwargs or not layer.training:
+            return stock(x, *args, **kwargs)
+        return _LowRank.apply(x, base.weight, base.bias, a.weight, b.weight, layer.scaling[adapter])
 
     return forward

@@ -13,13 +13,14 @@ from typing import Any
 import yaml
 
 from core.paths import STARTER_NAME
+from core.recipes import MISTRAL
 from core.runs import Run
 from core.stats import p_words, wilson
 
 # What the Hub calls a base, and its licence there, by its name here.
 KNOWN_BASES = {
     STARTER_NAME: ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0"),
-    "mistralai/Mistral-7B-Instruct-v0.3": ("mistralai/Mistral-7B-Instruct-v0.3", "apache-2.0"),
+    MISTRAL: (MISTRAL, "apache-2.0"),
 }
 METHODS = {"dpo": "direct preference optimisation (DPO)", "sft": "supervised fine-tuning (SFT)"}
 CURVES = {

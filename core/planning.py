@@ -21,16 +21,17 @@ from core import (
     run_request,
     shared_prefix,
 )
-from core.client import BaseCard, RunPlan, RunRequest
 from core.errors import DataError, ModelError
 from core.estimate import Job, Shape
 from core.forecast import Costs
 from core.loader import BASE, ResidentModel
 from core.preferences import PreferenceData
+from core.recipes import MISTRAL
 from core.redact import api_key
 from core.settings import DATA, MIN_USABLE_ROWS, Method, Settings, Size, checked_pinned, parse_method, size_of
-from core.sources import is_on_hub, local_files
+from core.sources import is_on_hub
 from core.token_rows import PAD_TO, TokenPair, num_steps, tokenise
+from core.wire import BaseCard, RunPlan, RunRequest
 
 # Sizes of a base that may not be here yet, so that its fit is known before a byte is downloaded.
 MISTRAL_CONFIG = {
@@ -108,14 +109,13 @@ class Planner:
         and `between` is called on the way.
         """
         request = run_request.with_config(request)
-        if not request.dataset:
-            run_request.resolve_source(request)
+        source = run_request.resolve_source(request)
         if request.model and catalogue.full_name(request.model) != resident.name:
-            return self._elsewhere(request)
+            return self._elsewhere(request, source)
         method, settings = run_request.read_settings(resident, request)
         rows = None
-        if not is_on_hub(run_request.resolve_source(request)):
-            rows = self._tokenised(resident, request, settings)
+        if not is_on_hub(source):
+            rows = self._tokenised(resident, request, source, settings)
             if rows.no_pairs and (method is not Method.SFT or request.then is not None):
                 raise DataError(rows.no_pairs)
         jobs = _jobs(request, size_of(resident.num_parameters), resident.device.kind, rows, resident)
@@ -127,11 +127,8 @@ class Planner:
         seconds = sum(estimate.forecast(costs, job).total_s for job in jobs) if costs else None
         return self._plan(asked, seconds)
 
-    def _tokenised(self, resident: ResidentModel, request: RunRequest, settings: Settings) -> _Rows:
-        source = run_request.resolve_source(request)
-        stamps = tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in local_files(source))
-        asked = (request.limit, request.held_out, request.split_seed, *sorted(request.columns.items()))
-        key = (source, stamps, asked, settings.max_length)
+    def _tokenised(self, resident: ResidentModel, request: RunRequest, source: str, settings: Settings) -> _Rows:
+        key = (*run_request.data_key(source, request), settings.max_length)
         if key not in self.rows:
             if len(self.rows) >= MAX_KEPT:
                 self.rows.clear()
@@ -151,7 +148,7 @@ class Planner:
             self.costs[key] = probe.costs(resident, between)
         return self.costs.get(key)
 
-    def _elsewhere(self, request: RunRequest) -> RunPlan:
+    def _elsewhere(self, request: RunRequest, source: str) -> RunPlan:
         """A run on a base that is not the resident one: what its size and settings say."""
         method, kind = parse_method(request.method), device.best_kind()
         card = _card(request.model)
@@ -159,7 +156,7 @@ class Planner:
         settings = Settings.of(method, size, request.settings)
         asked = _Asked(
             request, request.model, kind, _shape_of(request.model), method, settings, _jobs(request, size, kind),
-            counts=_counts(request),
+            counts=_counts(request, source),
         )  # fmt: skip
         return self._plan(asked, None, self._download_bytes(request.model))
 
@@ -174,10 +171,9 @@ class Planner:
 
     def cards(self) -> list[BaseCard]:
         """The starter, Mistral, and every other base in models/base."""
-        known = [k.name for k in catalogue.KNOWN]
-        folders = {catalogue.folder_of(name).name for name in known}
+        folders = {catalogue.folder_of(name).name for name in catalogue.KNOWN}
         others = [name for name in catalogue.local_names() if name not in folders]
-        return [_readable_card(name) for name in [*known, *others]]
+        return [_readable_card(name) for name in [*catalogue.KNOWN, *others]]
 
     def _plan(self, asked: _Asked, seconds: float | None, download_bytes: int = 0) -> RunPlan:
         rows, settings, limit = asked.rows, asked.settings, device.memory_limit(asked.kind)
@@ -253,10 +249,10 @@ def _no_pairs(data: PreferenceData) -> str:
     return ""
 
 
-def _counts(request: RunRequest) -> tuple[int, int] | None:
-    if is_on_hub(run_request.resolve_source(request)):
+def _counts(request: RunRequest, source: str) -> tuple[int, int] | None:
+    if is_on_hub(source):
         return None
-    data = run_request.read_data(run_request.resolve_source(request), request)
+    data = run_request.read_data(source, request)
     return len(data.train), len(data.held_out)
 
 
@@ -268,8 +264,8 @@ def _shape_of(name: str) -> Shape | None:
     folder, kind = catalogue.folder_of(name), device.best_kind()
     if (folder / "config.json").is_file():
         config, parameters = paths.read_json(folder / "config.json") or {}, catalogue.num_parameters(folder)
-    elif name == catalogue.MISTRAL:
-        config, parameters = MISTRAL_CONFIG, catalogue.KNOWN[1].num_parameters
+    elif name == MISTRAL:
+        config, parameters = MISTRAL_CONFIG, catalogue.KNOWN[name].num_parameters
     else:
         return None
     return Shape.of(config, parameters, device.choose(parameters, kind).dtype.itemsize)
@@ -289,23 +285,21 @@ def _readable_card(name: str) -> BaseCard:
     try:
         return _card(name)
     except ModelError as error:  # one damaged base must not hide the others
-        return BaseCard(name, name, 0, 0, True, "unknown", str(error))
+        return BaseCard(name, name, 0, 0, "unknown", str(error))
 
 
 def _card(name: str) -> BaseCard:
-    known = next((k for k in catalogue.KNOWN if k.name == name), None)
-    folder = catalogue.folder_of(name)
+    known, folder = catalogue.KNOWN.get(name), catalogue.folder_of(name)
     is_local = (folder / "config.json").is_file()
-    parameters = catalogue.num_parameters(folder) if is_local else (known.num_parameters if known else 0)
-    size = (
-        sum(f.stat().st_size for f in fingerprint.weight_files(folder))
-        if is_local
-        else (known.size_bytes if known else 0)
-    )
+    if is_local:
+        parameters = catalogue.num_parameters(folder)
+        size = sum(file.stat().st_size for file in fingerprint.weight_files(folder))
+    else:
+        parameters, size = (known.num_parameters, known.size_bytes) if known else (0, 0)
     needed, limit = _base_needs(name), device.memory_limit(device.best_kind())
     verdict = fitting.fit(needed, limit) if needed else "unknown"
     label = known.label if known else folder.name
-    return BaseCard(name, label, size, parameters, is_local, verdict, _fit_sentence(needed, limit, size, is_local))
+    return BaseCard(name, label, size, parameters, verdict, _fit_sentence(needed, limit, size, is_local))
 
 
 def _fit_sentence(needed: int | None, limit: int, size: int, is_local: bool) -> str:

@@ -13,28 +13,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core.columns import Form, Rows, UnmappedColumns, find_form
+from core.columns import Form, Rows, find_form
 from core.errors import DataError
 from core.file_rows import LeftOut, Reason, Row
 from core.messages import Role, as_dicts
 from core.paths import writing
 from core.settings import DATA, HELD_OUT_SHARE, MIN_USABLE_ROWS
 from core.sources import local_file, read_rows
-from core.transcripts import PreferencePair, RowError, parse_transcript, to_pair, to_reply
-
-__all__ = [
-    "LeftOut",
-    "PreferenceData",
-    "PreferencePair",
-    "Reason",
-    "UnmappedColumns",
-    "first_human_turn",
-    "parse_transcript",
-    "read",
-    "read_snapshot",
-    "require_pairs",
-    "write_snapshot",
-]
+from core.transcripts import PreferencePair, RowError, to_pair, to_reply
 
 Value = TypeVar("Value")
 
@@ -104,9 +90,13 @@ def require_pairs(data: PreferenceData) -> None:
 
 
 def first_human_turn(pair: PreferencePair) -> str:
-    """What the conversation starts from, in a form that case and spacing do not change."""
-    said = next(turn.content for turn in pair.prompt if turn.role is Role.USER)
-    return " ".join(said.split()).casefold()
+    """What the conversation starts from, folded."""
+    return folded(next(turn.content for turn in pair.prompt if turn.role is Role.USER))
+
+
+def folded(text: str) -> str:
+    """A form that case and spacing do not change."""
+    return " ".join(text.split()).casefold()
 
 
 def _cut(rows: Rows, limit: int, held_out: int | None, split_seed: int) -> tuple[Rows, Rows]:

@@ -6,6 +6,7 @@ Only while no run is going on. Between two passes, whoever waits for an answer m
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -20,40 +21,34 @@ STEP = ((1, 16), (1, 256), (8, 256))
 ENOUGH_S = 0.1
 REPEATS = 2
 
+# Tokens (rows, length) go through the model; of each row, the last so many have their log-probability computed.
+Pass = Callable[[ResidentModel, torch.Tensor, int], None]
+
 
 def costs(resident: ResidentModel, between: Callable[[], None] = lambda: None) -> Costs:
     """What a pass costs here now; takes a few seconds on the starter model. `between` is called before each pass."""
+    seconds = partial(_seconds, resident, between)
     with fused_head.scoring(resident.model), resident.speaking([BASE]):
-        return Costs(_line(resident, _forward, FORWARD, between), _line(resident, _step, STEP, between))
+        return Costs(_line(partial(seconds, _forward), FORWARD), _line(partial(seconds, _step), STEP))
 
 
-def _line(
-    resident: ResidentModel,
-    run: Callable[[ResidentModel, torch.Tensor, int], None],
-    sizes: tuple[tuple[int, int], ...],
-    between: Callable[[], None],
-) -> Line:
+def _line(seconds: Callable[[int, int, int], float], sizes: tuple[tuple[int, int], ...]) -> Line:
+    """`seconds(rows, length, scored)` times a pass."""
     points: list[tuple[int, float]] = []
     for rows, length in sizes:
-        points.append((rows * length, _seconds(resident, run, rows, length, 1, between)))
+        points.append((rows * length, seconds(rows, length, 1)))
         if len(points) > 1 and points[-1][1] > ENOUGH_S:
             break
     # Once more at the last size: what half of each row costs to score.
     half = length // 2
-    more_s = _seconds(resident, run, rows, length, half, between) - points[-1][1]
+    more_s = seconds(rows, length, half) - points[-1][1]
     return Line.through(points, max(more_s, 0.0) / (rows * (half - 1)))
 
 
 def _seconds(
-    resident: ResidentModel,
-    run: Callable[[ResidentModel, torch.Tensor, int], None],
-    rows: int,
-    length: int,
-    scored: int,
-    between: Callable[[], None],
+    resident: ResidentModel, between: Callable[[], None], run: Pass, rows: int, length: int, scored: int
 ) -> float:
-    """The best of a few: the first pass of a shape prepares what the others find ready. Of each row, the last `scored`
-    tokens have their log-probability computed."""
+    """The best of a few: the first pass of a shape prepares what the others find ready."""
     vocabulary = resident.model.config.get_text_config().vocab_size
     ids = torch.arange(rows * length, device=resident.device.kind).view(rows, length) * 7 % vocabulary
     best = float("inf")

@@ -16,8 +16,9 @@ from typing import Any
 from core import paths, preferences, runs
 from core.errors import DataError, RequestError
 from core.messages import Conversation, Role, as_dicts
-from core.preferences import PreferenceData, PreferencePair, first_human_turn
+from core.preferences import PreferenceData, first_human_turn, folded
 from core.prompts import MAX_FILE_BYTES, MAX_PROMPT_CHARACTERS, Prompt, check_prompts, read_prompts
+from core.transcripts import PreferencePair
 
 MAX_HELD_OUT = 50
 MAX_PROMPTS = 500
@@ -85,12 +86,12 @@ def digest(prompts: Iterable[Prompt]) -> str:
 def trained_on(adapter: str, prompts: Iterable[Prompt]) -> list[str]:
     """Ids of the prompts whose first human turn the adapter, or one that it went on from, was trained on."""
     seen = _training_openings(adapter)
-    return [prompt.id for prompt in prompts if _folded(prompt.opening) in seen]
+    return [prompt.id for prompt in prompts if folded(prompt.opening) in seen]
 
 
 def in_given_sets(text: str) -> list[str]:
     """Names of the given sets that ask this."""
-    return [name for name in Given if name is not Given.HELD_OUT and _folded(text) in _openings(name)]
+    return [name for name in Given if name is not Given.HELD_OUT and folded(text) in _openings(name)]
 
 
 def _file_of(name: str) -> Path:
@@ -107,12 +108,7 @@ def _given(name: Given) -> tuple[Prompt, ...]:
 
 @cache
 def _openings(name: Given) -> frozenset[str]:
-    return frozenset(_folded(prompt.opening) for prompt in _given(name))
-
-
-def _folded(text: str) -> str:
-    # As preferences.first_human_turn has it.
-    return " ".join(text.split()).casefold()
+    return frozenset(folded(prompt.opening) for prompt in _given(name))
 
 
 def _held_out(adapter: str) -> list[Prompt]:

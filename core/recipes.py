@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from core.client import RunRequest
 from core.settings import Method
+from core.wire import RunRequest
 
 MISTRAL = "mistralai/Mistral-7B-Instruct-v0.3"
 HH_RLHF = "Anthropic/hh-rlhf"

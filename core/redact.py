@@ -72,34 +72,9 @@ def load_env(path: Path = PROJECT_ROOT / ".env") -> None:
         raise RequestError(f"{path} cannot be read as text. Write it anew after .env.example.") from error
 
 
-class RedactingFilter(logging.Filter):
-    """Lets every record through, without keys in its message, its traceback or its stack."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        message = _message(record)
-        # A clean record keeps its arguments, since some formatters read them.
-        if redact(message) != message:
-            record.msg, record.args = redact(message), ()
-        if record.exc_info and not record.exc_text:
-            record.exc_text = logging.Formatter().formatException(record.exc_info)
-        if record.exc_text:
-            # Without the exception itself, no formatter can write it out again in full.
-            record.exc_text, record.exc_info = redact(record.exc_text), None
-        if record.stack_info:
-            record.stack_info = redact(record.stack_info)
-        return True
-
-
 def open_log(name: str) -> RotatingFileHandler:
     """A log of this name in models/logs, which never grows beyond twice MAX_LOG_BYTES."""
     return RotatingFileHandler(logs_dir() / name, maxBytes=MAX_LOG_BYTES, backupCount=1, encoding="utf-8")
-
-
-def _message(record: logging.LogRecord) -> str:
-    try:
-        return record.getMessage()
-    except (TypeError, ValueError, KeyError):
-        return f"{record.msg} {record.args!r}"
 
 
 class _RedactingFactory:
@@ -107,12 +82,33 @@ class _RedactingFactory:
 
     def __init__(self) -> None:
         self.make = logging.getLogRecordFactory()
-        self.filter = RedactingFilter()
 
     def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
         record = self.make(*args, **kwargs)
-        self.filter.filter(record)
+        _clean_record(record)
         return record
+
+
+def _clean_record(record: logging.LogRecord) -> None:
+    """No key stays in its message, its traceback or its stack."""
+    message = _message(record)
+    # A clean record keeps its arguments, since some formatters read them.
+    if redact(message) != message:
+        record.msg, record.args = redact(message), ()
+    if record.exc_info and not record.exc_text:
+        record.exc_text = logging.Formatter().formatException(record.exc_info)
+    if record.exc_text:
+        # Without the exception itself, no formatter can write it out again in full.
+        record.exc_text, record.exc_info = redact(record.exc_text), None
+    if record.stack_info:
+        record.stack_info = redact(record.stack_info)
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError, KeyError):
+        return f"{record.msg} {record.args!r}"
 
 
 def install() -> None:

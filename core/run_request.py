@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from core import adapters, checkpoints, paths, preferences, ranks, runs
-from core.client import RunRequest
 from core.errors import DataError, RequestError
 from core.loader import ResidentModel
 from core.preferences import PreferenceData
@@ -26,7 +25,9 @@ from core.settings import (
     parse_method,
     size_of,
 )
+from core.sources import local_files
 from core.token_rows import TokenPair, tokenise
+from core.wire import RunRequest
 
 DATA_FILE = "data.jsonl"
 STARTER_DATA = "starter"
@@ -189,6 +190,12 @@ def with_config(request: RunRequest) -> RunRequest:
 def read_data(source: str, request: RunRequest, token: str = "") -> PreferenceData:
     limit = int(DATA["limit"].default) if request.limit is None else request.limit
     return preferences.read(source, limit, request.held_out, token, request.columns, request.split_seed)
+
+
+def data_key(source: str, request: RunRequest) -> tuple[Any, ...]:
+    """What the data depends on: the local files as they are now, and what is asked of them."""
+    stamps = tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in local_files(source))
+    return source, stamps, request.limit, request.held_out, request.split_seed, *sorted(request.columns.items())
 
 
 def _check_disk(folder: Path, resident: ResidentModel, settings: Settings) -> None:

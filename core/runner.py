@@ -129,16 +129,15 @@ def _run(resident: ResidentModel, reporter: Reporter, is_resumed: bool) -> dict[
     train_rows, held_rows, left_out = _tokenise(resident, work, reporter)
     reporter.run = replace(reporter.run, facts={**reporter.run.facts, **facts(train_rows)})
     reporter.forecast = estimate.forecast(TYPICAL, _job(resident, work, train_rows, held_rows))
-    resume_from = _checkpoint(name, folder) if is_resumed else None
-    if not is_resumed or resume_from is None:
-        runs.cut_metrics(name, 0)
+    resume_from = checkpoints.to_resume(folder / "checkpoints") if is_resumed else None
+    step = checkpoints.step_of(resume_from) if resume_from else 0
+    runs.cut_metrics(name, step)
     # TRL comes with it, which takes its time: not before a run needs it, and before the run's clock starts.
     import core.trainer  # noqa: F401
 
     reporter.trained_at = time.monotonic()
     reference = _reference(resident, work, train_rows, reporter)
-    watch = _watch(resident, work, held_rows, reporter)
-    _begin_watch(watch, resume_from, reporter)
+    watch = _watch(resident, work, held_rows, reporter, step)
     resident.open_policy(work.settings, work.from_adapter)
     _train(resident, work, train_rows, reference, watch, reporter, resume_from)
     reporter.trained()
@@ -186,13 +185,6 @@ def _job(
         work.is_trait_counted, bool(work.from_adapter), PAD_TO.get(resident.device.kind, 1),
         not shared_prefix.why_not(resident.model),
     )  # fmt: skip
-
-
-def _checkpoint(name: str, folder: Path) -> Path | None:
-    checkpoint = checkpoints.to_resume(folder / "checkpoints")
-    if checkpoint is not None:
-        runs.cut_metrics(name, checkpoints.step_of(checkpoint))
-    return checkpoint
 
 
 def _reference(
@@ -245,7 +237,8 @@ def _train(
         trainer.train(resident, work.method, work.settings, rows, reference, folder, hooks, resume_from, work.made_of)
 
 
-def _watch(resident: ResidentModel, work: Work, held_rows: Sequence[TokenPair], reporter: Reporter) -> Watch:
+def _watch(resident: ResidentModel, work: Work, held_rows: Sequence[TokenPair], reporter: Reporter, step: int) -> Watch:
+    """The run's looks, after base has answered; of a run that goes on, those up to `step` are kept."""
     prompts = work.pinned if work.settings.looks else ()
 
     def between() -> None:
@@ -253,14 +246,11 @@ def _watch(resident: ResidentModel, work: Work, held_rows: Sequence[TokenPair], 
         if reporter.control.is_stopping:
             raise Cancelled("Stopped.")
 
-    return Watch(resident, reporter.run.name, held_rows, prompts, work.reference, work.settings.beta, between)
-
-
-def _begin_watch(watch: Watch, resume_from: Path | None, reporter: Reporter) -> None:
-    if watch.prompts:
+    watch = Watch(resident, reporter.run.name, held_rows, prompts, work.reference, work.settings.beta, between)
+    if prompts:
         reporter.phase(Phase.PINNED, PINNED_MAX_NEW_TOKENS)
-        step = checkpoints.step_of(resume_from) if resume_from else 0
         watch.begin(step, lambda done: reporter.progress(phase_done=done))
+    return watch
 
 
 def _measure(resident: ResidentModel, work: Work, rows: Sequence[TokenPair], reporter: Reporter) -> dict[str, Any]:

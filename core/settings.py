@@ -180,16 +180,9 @@ LOSS_REASONS = {
 DATA = _table(
     Setting("limit", "Rows", 1000, "How many rows are read for training, from the first on.", 8, 1_000_000, 1, "rows"),
     Setting("held_out", "Held out", 200, "Rows kept from training to measure on; 0 for none.", 0, 100_000, 1, "rows"),
-    Setting(
-        "split_seed",
-        "Split seed",
-        0,
-        "0 holds out the last rows; any other number draws the held-out rows at random, the same ones each time.",
-        0,
-        2**31 - 1,
-        1,
-    ),
-)
+    Setting("split_seed", "Split seed", 0, "0 holds out the last rows; any other number draws the held-out rows at "
+            "random, the same ones each time.", 0, 2**31 - 1, 1),
+)  # fmt: skip
 # Unless told, a quarter of what was read is held out, and never more than the table's default.
 HELD_OUT_SHARE = 0.25
 MIN_USABLE_ROWS = 8

@@ -66,7 +66,8 @@ def install(model: Any, pad_to: int = 1) -> None:
     def forward(*args: Any, fused_lm_head: bool = False, labels: Any = None, **kwargs: Any) -> Any:
         ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
         if args or not fused_lm_head or ids is None or mask is None or not _are_pairs(ids, mask, labels, window):
-            return stock(*args, fused_lm_head=fused_lm_head, **_given(labels=labels), **kwargs)
+            asked = kwargs if labels is None else kwargs | {"labels": labels}
+            return stock(*args, fused_lm_head=fused_lm_head, **asked)
         layout = lay_out(mask, labels, pad_to)
         kwargs |= {
             "input_ids": ids[layout.row, layout.column],
@@ -77,10 +78,6 @@ def install(model: Any, pad_to: int = 1) -> None:
         return scattered(stock(fused_lm_head=True, labels=shared, **kwargs), layout, labels)
 
     model.forward = forward
-
-
-def _given(**named: Any) -> dict[str, Any]:
-    return {name: value for name, value in named.items() if value is not None}
 
 
 def _first_label(labels: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from core.blind import HumanVerdict, Item, Side, commit, deal, human_outcome, unseal
-from core.judge import BASE, FIRST_SHOWN, NO_VERDICT, TUNED, JudgeOutcome, Ruling, combine
+from core.judge import BASE, NO_VERDICT, SHOWN, TUNED, JudgeOutcome, Ruling, combine
 from core.normalise import Answer
 from core.prompts import Prompt
 from core.settings import Decoding
@@ -130,7 +130,7 @@ class Standing:
         return self.answers.get(item_id, {}).keys() >= {BASE, TUNED}
 
     def is_judged(self, item_id: str) -> bool:
-        return self.rulings.get(item_id, {}).keys() >= FIRST_SHOWN.keys()
+        return self.rulings.get(item_id, {}).keys() >= SHOWN.keys()
 
     def is_done(self) -> bool:
         """Every verdict that the result waits for is in. A judge that cannot go on holds up only its own result."""
@@ -162,7 +162,7 @@ class Standing:
         reason = self.judge_stop_reason if self.is_answered(item_id) else NOT_ANSWERED
         missing = Ruling(f"{NO_VERDICT}:{reason}")
         rulings = self.rulings.get(item_id, {})
-        return combine(*(rulings.get(order, missing) for order in FIRST_SHOWN))
+        return combine(*(rulings.get(order, missing) for order in SHOWN))
 
     def outcome(self, item_id: str, by: Decider) -> Outcome:
         return self.human_outcome(item_id) if by is Decider.HUMAN else self.judge_result(item_id).outcome

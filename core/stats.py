@@ -17,6 +17,8 @@ from typing import Self
 Z_95 = 1.959963984540054
 # A two-sided test at 5 % calls nothing at all "better" in at most one of forty comparisons. Leaning only hints.
 ALPHA, LEANING = 0.05, 0.2
+# How surely so many prompts should show what is there: in four tries of five.
+POWER = 0.8
 # What failed rarely failed at random, so that a tenth of it can turn a result round.
 ENOUGH_COVERED = 0.9
 # Past this no one compares: more prompts than that are needed, is all there is to say.
@@ -184,8 +186,8 @@ def wins_needed(n: int) -> int | None:
 
 
 @cache
-def prompts_needed(tally: Tally, power: float = 0.8) -> int | None:
-    """The fewest prompts, ties among them, of which the sign test would tell a lead such as this one with `power`.
+def prompts_needed(tally: Tally) -> int | None:
+    """The fewest prompts, ties among them, of which the sign test would tell a lead such as this one with POWER.
 
     Exact binomial power on both sides (Cohen, "Statistical Power Analysis", 1988, chapter 5), the shares of decided
     and of won taken to be those observed. None where nothing leans, or more than MOST_PROMPTS would be needed.
@@ -201,7 +203,7 @@ def prompts_needed(tally: Tally, power: float = 0.8) -> int | None:
     for start in range(1, most + 1, 500):  # a page waits for this, and most answers are in the first 500
         num = np.arange(start, min(start + 500, most + 1))
         wins = binom.isf(ALPHA / 2, num, 0.5) + 1
-        enough = num[binom.sf(wins - 1, num, share) + binom.cdf(num - wins, num, share) >= power]
+        enough = num[binom.sf(wins - 1, num, share) + binom.cdf(num - wins, num, share) >= POWER]
         if enough.size:
             return math.ceil(int(enough[0]) * tally.n / decided)
     return None

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import psutil
@@ -28,6 +29,9 @@ NUM_PROBES, PROBE_TOKENS = 4, 64
 # Of the largest logit. In half precision the merged weights are rounded, which is what base and adapter apart are not.
 MAX_DIFFERENCE, MAX_HALF_DIFFERENCE = 1e-4, 5e-2
 ROOM_BYTES = 100_000_000
+
+# Called after each piece of work.
+Step = Callable[[], None]
 
 ALIKE = "Its logits are those of base and adapter but for {:.2g}, where the largest is {:.3g} (on {} texts)."
 APART = (
@@ -64,14 +68,19 @@ def merge(resident: ResidentModel, adapter: str, on_progress: Callable[[int, int
     _check_places(resident.name, lora, places)
     _check_disk(resident.folder)
     has_room = _has_room(resident)
-    steps = _Steps(on_progress, len(_files(resident.folder)) + len(lora.modules) + (1 if has_room else len(places)))
+    total = len(fingerprint.weight_files(resident.folder)) + len(lora.modules) + (1 if has_room else len(places))
+    numbers = count(1)
+
+    def on_step() -> None:
+        on_progress(next(numbers), total)
+
     aside = final.with_name(f".{adapter}.new")
     shutil.rmtree(aside, ignore_errors=True)
     try:
-        _copy(resident.folder, aside, steps)
-        _add(lora, places, aside, steps)
+        _copy(resident.folder, aside, on_step)
+        _add(lora, places, aside, on_step)
         prove = _compare_logits if has_room else _read_back
-        difference, sentence = prove(resident, adapter, lora, places, aside, steps)
+        difference, sentence = prove(resident, adapter, lora, places, aside, on_step)
         run, config, rows = history.record(adapter)
         card = model_card.merged_card(replace(run, base=resident.name), config, rows, sentence)
         paths.write_text(aside / "README.md", card)
@@ -81,31 +90,14 @@ def merge(resident: ResidentModel, adapter: str, on_progress: Callable[[int, int
     return Merged(str(final), difference, sentence)
 
 
-@dataclass
-class _Steps:
-    """Tells how many of `total` pieces of work are done."""
-
-    tell: Callable[[int, int], None]
-    total: int
-    done: int = 0
-
-    def __call__(self) -> None:
-        self.done += 1
-        self.tell(self.done, self.total)
-
-
 # --- before -------------------------------------------------------------------------------------------
-
-
-def _files(folder: Path) -> list[Path]:
-    return fingerprint.weight_files(folder)
 
 
 def _places(folder: Path) -> dict[str, _Place]:
     """Every tensor of a model on disk by its name."""
     return {
         name: _Place(file.name, start + begin, end - begin, dtype, shape)
-        for file in _files(folder)
+        for file in fingerprint.weight_files(folder)
         for name, (dtype, shape, begin, end), start in fingerprint.tensors_of(file)
     }
 
@@ -123,7 +115,7 @@ def _check_places(base: str, lora: Adapter, places: dict[str, _Place]) -> None:
 
 def _check_disk(folder: Path) -> None:
     paths.ensure_home()
-    needed = sum(file.stat().st_size for file in _files(folder)) + ROOM_BYTES
+    needed = sum(file.stat().st_size for file in fingerprint.weight_files(folder)) + ROOM_BYTES
     free = shutil.disk_usage(paths.merged_dir()).free
     if free < needed:
         raise RequestError(
@@ -143,26 +135,26 @@ def _has_room(resident: ResidentModel) -> bool:
 # --- writing ------------------------------------------------------------------------------------------
 
 
-def _copy(folder: Path, aside: Path, steps: _Steps) -> None:
+def _copy(folder: Path, aside: Path, on_step: Step) -> None:
     aside.mkdir(parents=True, mode=0o700)
     beside = {path for pattern in BESIDE for path in folder.glob(pattern) if path.name not in NOT_BESIDE}
     for path in sorted(path for path in beside if path.is_file()):
         shutil.copyfile(path, aside / path.name)
-    for path in _files(folder):
+    for path in fingerprint.weight_files(folder):
         shutil.copyfile(path, aside / path.name)
-        steps()
+        on_step()
 
 
-def _add(lora: Adapter, places: dict[str, _Place], aside: Path, steps: _Steps) -> None:
+def _add(lora: Adapter, places: dict[str, _Place], aside: Path, on_step: Step) -> None:
     """Put base plus adapter where the base's own weights lie in the copy."""
-    for path in _files(aside):
+    for path in fingerprint.weight_files(aside):
         with path.open("rb+") as file:
             for module in sorted(lora.modules):
                 place = places[f"{module}.weight"]
                 if place.file == path.name:
                     file.seek(place.begin)
                     file.write(_sum(lora, module, place, aside).to(DTYPES[place.dtype]).view(torch.uint8).numpy().data)
-                    steps()
+                    on_step()
             os.fsync(file.fileno())
 
 
@@ -191,7 +183,7 @@ def _tensor(content: bytearray, place: _Place) -> torch.Tensor:
 
 @torch.no_grad()
 def _compare_logits(
-    resident: ResidentModel, adapter: str, lora: Adapter, places: dict[str, _Place], aside: Path, steps: _Steps
+    resident: ResidentModel, adapter: str, lora: Adapter, places: dict[str, _Place], aside: Path, on_step: Step
 ) -> tuple[float, str]:
     """Load what was written as any program would, and hold its logits against those of base and adapter."""
     model, tokenizer = base_files.load(aside, resident.device)
@@ -211,12 +203,12 @@ def _compare_logits(
     allowed = (MAX_DIFFERENCE if is_full else MAX_HALF_DIFFERENCE) * largest
     if not difference <= allowed:
         raise PlaygroundError(APART.format(difference, allowed))
-    steps()
+    on_step()
     return difference, ALIKE.format(difference, largest, len(texts))
 
 
 def _read_back(
-    resident: ResidentModel, adapter: str, lora: Adapter, places: dict[str, _Place], aside: Path, steps: _Steps
+    resident: ResidentModel, adapter: str, lora: Adapter, places: dict[str, _Place], aside: Path, on_step: Step
 ) -> tuple[None, str]:
     """Hold every tensor that was written against what it should be, one at a time."""
     rounded, merged = 0.0, {f"{module}.weight": module for module in lora.modules}
@@ -230,5 +222,5 @@ def _read_back(
             is_right = content == _bytes(resident.folder, place)
         if not is_right:
             raise PlaygroundError(DAMAGED.format(name))
-        steps()
+        on_step()
     return None, READ_BACK.format(len(merged), rounded, len(places) - len(merged))

@@ -1,6 +1,9 @@
 """What the commands have in common: progress on stderr, and the model that a command works on, in this process."""
 
+import math
 import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 from core import adapters, catalogue, device, paths, ranks
@@ -14,6 +17,19 @@ Result = tuple[dict[str, Any] | None, int]
 def say(text: str) -> None:
     if ranks.is_main():
         print(for_terminal(text), file=sys.stderr, flush=True)
+
+
+def seldom(tell: Callable[..., None]) -> Callable[..., None]:
+    """`tell`, but for calls that come less than SAY_EVERY_S after the last that was heard."""
+    told_at = -math.inf
+
+    def maybe(*args: Any) -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at >= SAY_EVERY_S:
+            told_at = time.monotonic()
+            tell(*args)
+
+    return maybe
 
 
 def load(model: str) -> ResidentModel:

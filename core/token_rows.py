@@ -11,8 +11,8 @@ import torch
 from core import ranks
 from core.chat_template import ChatTemplate, PrefixError, TemplateRefusal
 from core.file_rows import Reason
-from core.preferences import PreferencePair
 from core.settings import Settings
+from core.transcripts import PreferencePair
 
 # MPS compiles and keeps a graph for every shape it meets.
 PAD_TO = {"mps": 64}
@@ -87,8 +87,8 @@ def cut(row: TokenPair, max_length: int) -> TokenPair:
 
 def facts(rows: Sequence[TokenPair]) -> dict[str, Any]:
     """What is known of the rows before anything is trained; lengths in tokens, without what was cut."""
-    chosen, rejected = ([len(ids) for ids in side] for side in
-                        ([r.chosen_ids for r in rows], [r.rejected_ids for r in rows if r.rejected_ids]))  # fmt: skip
+    chosen = [len(row.chosen_ids) for row in rows]
+    rejected = [len(row.rejected_ids) for row in rows if row.rejected_ids]
     num_longer = sum(len(row.chosen_ids) > len(row.rejected_ids) for row in rows if row.rejected_ids)
     return {
         "pairs": len(rows),

@@ -149,7 +149,6 @@ class PairView:
     """
 
     row: int
-    is_held_out: bool
     prompt: Conversation
     chosen: str
     rejected: str
@@ -204,7 +203,6 @@ class BaseCard:
     label: str
     size_bytes: int
     num_parameters: int
-    is_local: bool
     fit: str
     sentence: str
 

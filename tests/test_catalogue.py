@@ -15,6 +15,7 @@ from huggingface_hub.utils import filter_repo_objects, hf_raise_for_status
 
 from core import catalogue, paths, starter
 from core.errors import ModelError
+from core.recipes import MISTRAL
 
 NAME = "owner/model"
 
@@ -227,7 +228,7 @@ def test_a_download_larger_than_the_disk_is_refused_before_it_starts(monkeypatch
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(9, 8, 1))
     with pytest.raises(ModelError) as error:
-        catalogue.bring(catalogue.MISTRAL, "", unwatched)
+        catalogue.bring(MISTRAL, "", unwatched)
     assert str(error.value) == (
         "mistralai/Mistral-7B-Instruct-v0.3 takes 14.5 GB on disk, and 0.0 GB are free. Make room first."
     )

@@ -10,8 +10,8 @@ from core import chat_template
 from core.chat_template import ChatTemplate, PrefixError
 from core.errors import ModelError
 from core.messages import Message, Role, ask
-from core.preferences import PreferencePair
 from core.token_rows import tokenise
+from core.transcripts import PreferencePair
 
 SYSTEM = "Answer as a pirate."
 

@@ -10,10 +10,10 @@ import pytest
 from core import preferences
 from core.columns import UnmappedColumns, find_form
 from core.errors import DataError
-from core.file_rows import Row
+from core.file_rows import Reason, Row
 from core.messages import Message, Role, ask
-from core.preferences import PreferencePair, Reason
 from core.prompts import Prompt
+from core.transcripts import PreferencePair
 from core.vote_pairs import Decided, write_pairs
 
 USER = [{"role": "user", "content": "Why?"}]

@@ -8,7 +8,7 @@ import torch
 
 from core import evaluate, paths
 from core.device import Device
-from core.errors import Cancelled, PlaygroundError
+from core.errors import PlaygroundError
 from core.evaluate import PairLogps
 from core.loader import BASE, POLICY, ResidentModel
 from core.messages import Message, Role, ask
@@ -155,20 +155,6 @@ class TestDrift:
         assert resident.model.training
         assert all(p.requires_grad == (".default." in n) for n, p in resident.model.named_parameters())
         resident.close_policy()
-
-    def test_a_stop_between_rows_is_heard(self, resident: ResidentModel) -> None:
-        make_adapter(resident, "moved")
-        resident.attach("moved")
-        done: list[int] = []
-
-        def stop(count: int) -> None:
-            done.append(count)
-            raise Cancelled("Stopped.")
-
-        with pytest.raises(Cancelled):
-            evaluate.drift(resident, "moved", ROWS, stop)
-        assert done == [1]
-        resident.prove_base()
 
     def test_what_cannot_be_scored_is_left_out(self, resident: ResidentModel) -> None:
         make_adapter(resident, "moved")

@@ -16,6 +16,7 @@ from core.loader import ResidentModel
 from core.messages import Message, Role, ask
 from core.settings import Method, Settings, Size
 from core.token_rows import tokenise
+from core.transcripts import PreferencePair
 from core.wire import SpanKind
 from tests.conftest import transcript_row
 from tests.in_process import start_client
@@ -75,7 +76,7 @@ def test_what_is_read_and_trained_on_are_the_ids_that_a_run_is_given_and_the_res
     resident, tmp_path, max_length
 ):
     pair = shown(resident, tmp_path, max_length)
-    written = preferences.PreferencePair(PROMPT, REPLY.strip(), "No.", 31)
+    written = PreferencePair(PROMPT, REPLY.strip(), "No.", 31)
     (row,), _ = tokenise(resident.template, [written], max_length)
     # A character whose tokens lie on both sides of the cut is no longer seen whole: it counts as cut.
     decode = resident.tokenizer.decode

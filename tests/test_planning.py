@@ -27,6 +27,7 @@ from core.estimate import Shape
 from core.forecast import Costs
 from core.loader import ResidentModel
 from core.planning import Planner
+from core.recipes import MISTRAL
 from core.runs import RunStatus
 from core.settings import Method, Settings, Size
 
@@ -206,7 +207,7 @@ def test_where_nothing_fits_a_smaller_base_is_named(resident, pairs_file, tiny_m
         "Neither a smaller batch, nor gradient checkpointing, nor a shorter max length makes it fit."
     )
     monkeypatch.setattr(device, "memory_limit", lambda kind: 2 * 10**9)
-    plan = Planner().plan(resident, request("starter", model=catalogue.MISTRAL))
+    plan = Planner().plan(resident, request("starter", model=MISTRAL))
     assert plan.fix_words == (
         "Neither a smaller batch, nor gradient checkpointing, nor a shorter max length makes it fit. Choose a smaller "
         "base: small fits."
@@ -241,8 +242,8 @@ def test_parts_of_what_is_here_are_counted_exactly(resident, pairs_file, source,
     "asked",
     [
         request("Anthropic/hh-rlhf:helpful-base@500+Anthropic/hh-rlhf:harmless-base@500"),
-        request("Anthropic/hh-rlhf", model=catalogue.MISTRAL),
-        request("starter", model=catalogue.MISTRAL),
+        request("Anthropic/hh-rlhf", model=MISTRAL),
+        request("starter", model=MISTRAL),
     ],
 )
 def test_a_preview_downloads_nothing(resident, looked_up_hosts, asked):
@@ -252,7 +253,7 @@ def test_a_preview_downloads_nothing(resident, looked_up_hosts, asked):
     assert plan.sentence.startswith(f"DPO on up to {'120' if asked.dataset == 'starter' else '1,000'} pairs from ")
     assert plan.left_out == {}
     assert sum(plan.parts.values()) == plan.memory_bytes
-    is_mistral = asked.model == catalogue.MISTRAL
+    is_mistral = asked.model == MISTRAL
     assert plan.download_bytes == (14_496_047_104 if is_mistral else 0)
     assert (plan.memory_bytes or 0) > (14.5e9 if is_mistral else -1)
 
@@ -281,8 +282,8 @@ def test_a_preview_of_what_could_not_be_started_is_the_sentence_that_starting_it
 def test_the_cards_download_nothing(looked_up_hosts):
     paths.ensure_home()
     cards = Planner().cards()
-    assert [card.name for card in cards] == [paths.STARTER_NAME, catalogue.MISTRAL]
-    assert [card.is_local for card in cards] == [False, False]
+    assert [card.name for card in cards] == [paths.STARTER_NAME, MISTRAL]
+    assert cards[0].sentence.startswith("A download of 0.5 GB. ")
     assert cards[1].sentence.startswith("A download of 14.5 GB. Training takes at least ")
     assert looked_up_hosts == []
 
@@ -311,9 +312,9 @@ def test_mistral_on_a_mac(monkeypatch, limit, fit):
     monkeypatch.setattr(device, "self_test", lambda kind, dtype: set())
     monkeypatch.setattr(device.platform, "mac_ver", lambda: ("15.0", ("", "", ""), "arm64"))
     monkeypatch.setattr(device, "memory_limit", lambda kind: int(limit * GIB))
-    card = next(card for card in Planner().cards() if card.name == catalogue.MISTRAL)
+    card = next(card for card in Planner().cards() if card.name == MISTRAL)
     assert card.fit == fit
-    needed = planning._base_needs(catalogue.MISTRAL)
+    needed = planning._base_needs(MISTRAL)
     assert 14.496e9 + 0.67e9 < needed < 17e9
     assert card.sentence == (
         f"A download of 14.5 GB. Training takes at least {needed / 1e9:.1f} GB of the {limit * GIB / 1e9:.1f} GB "
@@ -336,7 +337,7 @@ def mistral():
 
 
 def test_mistrals_figures_are_those_of_its_shapes(mistral):
-    known = next(known for known in catalogue.KNOWN if known.name == catalogue.MISTRAL)
+    known = catalogue.KNOWN[MISTRAL]
     num_parameters = sum(p.numel() for p in mistral.parameters())
     assert known.num_parameters == num_parameters == 7_248_023_552
     assert known.size_bytes == pytest.approx(2 * num_parameters, rel=1e-4)

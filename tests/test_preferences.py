@@ -11,11 +11,10 @@ import pytest
 
 from core import hub_rows, preferences, sources
 from core.errors import DataError, SettingError
-from core.file_rows import Row
+from core.file_rows import Reason, Row
 from core.messages import Message, Role, ask
 from core.paths import PROJECT_ROOT
-from core.preferences import Reason
-from core.transcripts import RowError, to_pair
+from core.transcripts import PreferencePair, RowError, parse_transcript, to_pair
 from tests.cheap_refusal import on_linux, refused_cheaply
 
 REAL_ROWS = PROJECT_ROOT.parent / "shared" / "data" / "hh-rlhf" / "harmless-base-1200.jsonl.gz"
@@ -50,7 +49,7 @@ def twelve(tmp_path: Path) -> list[dict[str, str]]:
 
 def test_turns_start_only_at_their_marks():
     text = "\n\nHuman: Say Human: and\nAssistant: please\n\nAssistant: Human: said.\n\nNext paragraph."
-    assert preferences.parse_transcript(text) == (
+    assert parse_transcript(text) == (
         Message(Role.USER, "Say Human: and\nAssistant: please"),
         Message(Role.ASSISTANT, "Human: said.\n\nNext paragraph."),
     )
@@ -59,7 +58,7 @@ def test_turns_start_only_at_their_marks():
 @pytest.mark.parametrize("text", ["", "Hello", "To be read first.\n\nHuman: Hi\n\nAssistant: Hello", "Human Hi"])
 def test_a_text_without_turns_at_its_start_is_no_transcript(text):
     with pytest.raises(RowError, match="not a transcript"):
-        preferences.parse_transcript(text)
+        parse_transcript(text)
 
 
 def test_the_prompt_is_everything_before_the_last_assistant_turn():
@@ -97,7 +96,7 @@ REPLIES = ([{"role": "assistant", "content": "So."}], [{"role": "assistant", "co
     ],
 )
 def test_every_form_of_a_row_gives_the_same_pair(value):
-    assert to_pair(Row(1, value)) == preferences.PreferencePair(ask("Why?"), "So.", "No.", 1)
+    assert to_pair(Row(1, value)) == PreferencePair(ask("Why?"), "So.", "No.", 1)
 
 
 SYSTEM = [{"role": "system", "content": "Be brief."}]

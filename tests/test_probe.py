@@ -37,19 +37,17 @@ def test_weights_gradients_adapters_and_random_state_are_as_before(resident, ada
 
 def test_a_larger_pass_is_timed_only_where_the_smaller_ones_are_over_at_once(resident, monkeypatch):
     seen = []
-    monkeypatch.setattr(probe, "_seconds", lambda *args: seen.append(args[2:5]) or 0.3)
+    monkeypatch.setattr(probe, "_seconds", lambda *args: seen.append(args[3:]) or 0.3)
     assert probe.costs(resident).step == forecast.Line(0.3, 0.0)
     assert seen == [(1, 2, 1), (1, 256, 1), (1, 256, 128), (1, 16, 1), (1, 256, 1), (1, 256, 128)]
     seen.clear()
-    monkeypatch.setattr(probe, "_seconds", lambda *args: seen.append(args[2:5]) or 0.01)
+    monkeypatch.setattr(probe, "_seconds", lambda *args: seen.append(args[3:]) or 0.01)
     probe.costs(resident)
     assert [shape for *shape, scored in seen if scored > 1] == [[8, 256], [8, 256]]
 
 
 def test_a_token_that_is_scored_costs_what_it_takes_longer(resident, monkeypatch):
-    monkeypatch.setattr(
-        probe, "_seconds", lambda resident, run, rows, length, scored, _: 1 + 0.01 * rows * length + 0.1 * rows * scored
-    )
+    monkeypatch.setattr(probe, "_seconds", lambda *args: 1 + 0.01 * args[3] * args[4] + 0.1 * args[3] * args[5])
     line = probe.costs(resident).step
     assert line.scored_s == pytest.approx(0.1)
     assert line.of(100, 20) == pytest.approx(1 + 1 + 2, rel=0.1)

@@ -11,11 +11,11 @@ from core import paths, preferences, runs
 from core.errors import RequestError
 from core.file_rows import Row
 from core.messages import Message, Role, as_dicts, ask
-from core.preferences import PreferenceData, PreferencePair
+from core.preferences import PreferenceData
 from core.prompt_sets import Given, digest, in_given_sets, list_own, load_set, save_set, trained_on
 from core.prompts import Prompt, check_prompts, read_prompts
 from core.settings import Method
-from core.transcripts import to_pair
+from core.transcripts import PreferencePair, to_pair
 from core.vote_pairs import Decided, write_pairs
 
 CATEGORIES = ["quantum computing", "AI ethics in healthcare", "creative writing", "technical comparison",

@@ -9,9 +9,10 @@ import pytest
 from core import preferences
 from core.messages import Role
 from core.paths import ASSETS
-from core.preferences import PreferenceData, PreferencePair
+from core.preferences import PreferenceData
 from core.sources import STARTER_FILE
 from core.traits import ends_with_one_next_step
+from core.transcripts import PreferencePair
 
 NUM_HELD_OUT = 40
 # Six words running are no coincidence.

@@ -8,7 +8,7 @@ from core import preferences
 from core.errors import DataError
 from core.file_rows import Reason
 from core.messages import Message, Role, ask
-from core.preferences import PreferencePair
+from core.transcripts import PreferencePair
 from tests.cheap_refusal import on_linux, refused_cheaply
 
 HEADER = "prompt,chosen,rejected\n"

@@ -17,7 +17,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from core.judge import BASE, FIRST_SHOWN, TIE, TUNED, Ruling, combine
+from core.judge import BASE, SHOWN, TIE, TUNED, Ruling, combine
 from core.stats import Finding, Interval, Outcome, Tally, find
 
 NUM_PROMPTS = 50
@@ -86,9 +86,9 @@ def _compare(condition: Condition, num: int, draw: np.random.Generator) -> Itera
         for orders in zip(first, second, strict=True)
     ]
     yield _row(condition, BOTH, both)
-    for order, winners in zip(FIRST_SHOWN, (first, second), strict=True):
+    for order, winners in zip(SHOWN, (first, second), strict=True):
         alone = [[ALONE[winner] for winner in comparison] for comparison in winners]
-        yield _row(condition, f"{FIRST_SHOWN[order]} first, alone", alone)
+        yield _row(condition, f"{SHOWN[order][0]} first, alone", alone)
 
 
 def _winners(condition: Condition, num: int, draw: np.random.Generator) -> list[list[list[str]]]:
@@ -99,7 +99,7 @@ def _winners(condition: Condition, num: int, draw: np.random.Generator) -> list[
     base_length, tuned_length = draw.normal(0, LENGTH_SPREAD, (2, *shape))
     leaning = quality + condition.length_bias * (tuned_length + math.log(condition.length) - base_length)
     orders = []
-    for first in FIRST_SHOWN.values():
+    for first, _ in SHOWN.values():
         for_first = condition.order_bias if first == TUNED else -condition.order_bias
         seen = leaning + for_first + draw.logistic(scale=condition.noise, size=shape)
         orders.append(np.select([abs(seen) < condition.tie_band, seen > 0], [TIE, TUNED], BASE).tolist())

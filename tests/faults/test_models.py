@@ -31,9 +31,9 @@ from core.errors import ModelError, OutOfMemory, PlaygroundError, SettingError
 from core.generate import answer
 from core.loader import ResidentModel
 from core.messages import Conversation, Message, Role, ask
-from core.preferences import PreferencePair
 from core.settings import Decoding
 from core.token_rows import tokenise
+from core.transcripts import PreferencePair
 from core.wire import EnginePhase, Turn
 
 CPU = Device("cpu", torch.float32, "sdpa", "for tests")

@@ -11,11 +11,11 @@ from core.wire import DataView, Merged
 
 STARTER = BaseCard(
     name=paths.STARTER_NAME, label="SmolLM2-135M-Instruct", size_bytes=538_000_000, num_parameters=134_515_008,
-    is_local=True, fit="fits", sentence="It fits.",
+    fit="fits", sentence="It fits.",
 )  # fmt: skip
 MISTRAL = BaseCard(
     name="mistralai/Mistral-7B-Instruct-v0.3", label="Mistral-7B-Instruct-v0.3", size_bytes=14_500_000_000,
-    num_parameters=7_248_023_552, is_local=False, fit="won't fit", sentence="It won't fit.",
+    num_parameters=7_248_023_552, fit="won't fit", sentence="It won't fit.",
 )  # fmt: skip
 
 READY = EngineState(

@@ -21,7 +21,7 @@ from core.wire import DataView, PairView, SpanKind
 from tests.ui.fake_client import DATA, FakeClient
 
 VOTES = "model_comparison_20261123_140500_votes.jsonl"
-PAIR = PairView(1, False, ask("Hi?"), "Yes.", "No.", (("Hi?", SpanKind.PROMPT), ("Yes.", SpanKind.TRAINED)), ())
+PAIR = PairView(1, ask("Hi?"), "Yes.", "No.", (("Hi?", SpanKind.PROMPT), ("Yes.", SpanKind.TRAINED)), ())
 UNMAPPED = DataView(found="?", columns=("ask", "good", "bad"), is_unmapped=True)
 
 

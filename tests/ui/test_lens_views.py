@@ -18,7 +18,7 @@ VIEW = DataView(
     rejected_lengths=(80, 10, 20, 80, 80, 80), num_cut=1, max_length=512, base="tiny", sha256="ab" * 32,
 )  # fmt: skip
 PAIR = PairView(
-    1, False, ask(HOSTILE), f"Yes, it is {HOSTILE}", "Yes, it was",
+    1, ask(HOSTILE), f"Yes, it is {HOSTILE}", "Yes, it was",
     (("Hi", SpanKind.PROMPT), (HOSTILE, SpanKind.TRAINED)), (),
 )  # fmt: skip
 
