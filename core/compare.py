@@ -254,7 +254,7 @@ def list_comparisons() -> list[Path]:
 
 def read_start(journal: Path) -> dict[str, Any]:
     """What a comparison set out to do, and nothing else of its journal; empty where that cannot be read."""
-    with contextlib.suppress(OSError, ValueError), journal.open(encoding="utf-8") as file:
+    with contextlib.suppress(OSError, ValueError, RecursionError), journal.open(encoding="utf-8") as file:
         record = json.loads(file.readline())
         return record if isinstance(record, dict) else {}
     return {}

@@ -161,7 +161,7 @@ class Diagnostics:
             return ""
         return (
             f"The adapter is nearly inert: along base's own responses it moves by {self.drift.mean:.4f} nats a token, "
-            f"and under {INERT_NATS:g} hardly a word changes."
+            f"and under {INERT_NATS:g} nearly every word stays as likely as it was."
         )
 
     def _still(self) -> str:

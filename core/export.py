@@ -72,8 +72,9 @@ def write_csv(rows: Iterable[Row], path: Path) -> None:
 def check_csv_path(path: str) -> Path:
     """Where a table can be written; RequestError where its folder is not there, before anything is computed for it."""
     found = Path(path)
-    if not found.parent.is_dir() or found.is_dir():
-        raise RequestError(f"{found} cannot be written: its folder is not there, or it is one. Give another --csv.")
+    # What is there is replaced, and a device or a pipe is none to be replaced.
+    if not found.parent.is_dir() or found.exists() and not found.is_file():
+        raise RequestError(f"{found} cannot be written: its folder is not there, or it is no file. Give another --csv.")
     return found
 
 

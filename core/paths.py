@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -17,6 +18,9 @@ from core.errors import PlaygroundError, RequestError
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 ASSETS = PROJECT_ROOT / "assets"
 STARTER_NAME = "smollm2-135m-instruct"
+
+# More than any file of the program's own that is read in one piece.
+MAX_READ_BYTES = 64 * 2**20
 
 # A name is a folder's name on every system, and never a path.
 SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -124,6 +128,20 @@ def as_json(value: Any) -> str:
 def read_json(path: Path) -> Any:
     """The file's value, or None where it is absent or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except (OSError, ValueError, RecursionError):
         return None
+
+
+def read_text(path: Path, most: int = MAX_READ_BYTES) -> str:
+    """A file's text; OSError where there is none, ValueError where it is no UTF-8 or has more than `most` bytes.
+
+    Devices and pipes are no files: they never end, or never begin.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "It is not a file", str(path))
+    with path.open("rb") as file:
+        raw = file.read(most + 1)
+    if len(raw) > most:
+        raise ValueError(f"more than {most:,} bytes")
+    return raw.decode("utf-8-sig")

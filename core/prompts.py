@@ -13,6 +13,7 @@ from typing import Any, Self
 from core.errors import RequestError
 from core.messages import Conversation, Role, as_dicts, ask, from_dicts
 from core.normalise import SURROGATE
+from core.paths import read_text
 
 MAX_FILE_BYTES = 8 * 2**20
 MAX_PROMPT_CHARACTERS = 100_000
@@ -55,7 +56,7 @@ def read_prompts(path: Path) -> list[Prompt]:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise RequestError(f"{path} is larger than {MAX_FILE_BYTES // 2**20} MB; a prompts file is {FORM}.")
-        entries = json.loads(path.read_bytes().decode("utf-8-sig"))
+        entries = json.loads(read_text(path, MAX_FILE_BYTES))
     except OSError as error:
         raise RequestError(f"{path} cannot be read ({error.strerror}). Give the path of a prompts file.") from None
     except (ValueError, RecursionError):

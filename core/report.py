@@ -42,7 +42,7 @@ AFTER = {
     Finding.NO_DIFFERENCE: "this may well be chance",
     Finding.TOO_LITTLE: f"under {ENOUGH_COVERED:.0%} of the prompts have a verdict",
 }
-NOTHING, AGREED = "Your fine-tune did nothing", "You against Gemini"
+NOTHING, AGREED = "Your fine-tune did next to nothing", "You against Gemini"
 Section = tuple[str, list[str]]
 
 

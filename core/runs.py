@@ -47,6 +47,14 @@ ALIVE = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSED)
 RESUMABLE = (RunStatus.STOPPED, RunStatus.INTERRUPTED, RunStatus.FAILED)
 KILLED = "The process that trained it ended before it was done. Resume goes on from the last checkpoint."
 DAMAGED = "Its status.json is damaged."
+CLOSED = "Its folder may not be read. Give it back to your own account: sudo chown -R $USER '{}'."
+# Of a run's own values, its facts and its result: the numbers, what is no number, and what is several.
+FIGURES = ("phase_done", "phase_total", "step", "steps", "eta_s", "pid", "pid_started", "train_s", "peak_memory_bytes")
+NAMED = ("follows", "then")
+GROUPS = ("left_out", "margin", "per_token", "trait", "chosen_gain")
+# No time, size or count of a run comes near it.
+MOST = 10**24
+MAX_CONFIG_BYTES = 2**20
 TAKEN = "There is a run named '{}' already. Take another name, or resume it."
 
 
@@ -116,14 +124,15 @@ def write(run: Run, **changes: Any) -> Run:
 
 def read_run(name: str) -> Run:
     """The run as it stands; RequestError where there is none of that name."""
-    folder = paths.run_dir(name)
-    if not folder.is_dir():
+    if not paths.run_dir(name).is_dir():
         raise RequestError(f"No run named '{name}'. There are: {', '.join(_names()) or 'none yet'}.")
     return _as_listed(name)
 
 
 def _as_listed(name: str) -> Run:
     folder = paths.finetuned_dir() / name
+    if _is_closed(folder):
+        return Run(name=name, status=RunStatus.FAILED, reason=CLOSED.format(folder))
     run = _parse(name, paths.read_json(folder / "status.json"))
     if run is None:
         return Run(name=name, status=RunStatus.FAILED, reason=DAMAGED)
@@ -138,6 +147,9 @@ def _parse(name: str, raw: Any) -> Run | None:
     kept = {key: value for key, value in raw.items() if key in empty} if isinstance(raw, dict) else {}
     if not all(_is_like(value, empty[key]) for key, value in kept.items()) or kept.get("status") not in set(RunStatus):
         return None
+    grouped = [kept[key] for key in ("facts", "result") if key in kept]
+    if not all(map(_holds_figures, [{key: value for key, value in kept.items() if key in FIGURES}, *grouped])):
+        return None
     return Run(**kept | {"name": name, "status": RunStatus(kept["status"])})
 
 
@@ -145,6 +157,15 @@ def _is_like(value: object, example: object) -> bool:
     if example is None or isinstance(example, float):
         return isinstance(value, int | float) or value is example
     return isinstance(value, str if isinstance(example, str) else type(example))
+
+
+def _holds_figures(values: Mapping[str, Any]) -> bool:
+    """Whether every value is a number that can be shown, or unknown; those of a group, each of its own."""
+    alone = {name: value for name, value in values.items() if name not in (*NAMED, *GROUPS)}
+    groups = [values[name] for name in GROUPS if values.get(name) is not None]
+    return all(
+        value is None or isinstance(value, int | float) and abs(value) <= MOST for value in alone.values()
+    ) and all(isinstance(group, dict) and _holds_figures(group) for group in groups)
 
 
 def settle(run: Run) -> bool:
@@ -200,7 +221,13 @@ def list_runs() -> list[Run]:
 
 
 def _has_status(name: str) -> bool:
-    return (paths.finetuned_dir() / name / "status.json").is_file()
+    folder = paths.finetuned_dir() / name
+    return _is_closed(folder) or (folder / "status.json").is_file()
+
+
+def _is_closed(folder: Path) -> bool:
+    """Whether this user may not look into a run's folder that is there: one of root's, for instance."""
+    return folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK)
 
 
 def current_run() -> Run | None:
@@ -218,7 +245,7 @@ def list_adapters() -> list[str]:
 
 def has_adapter(name: str) -> bool:
     folder = adapter_dir(name)
-    return not folder.is_symlink() and (folder / "adapter_config.json").is_file()
+    return not _is_closed(folder.parent) and not folder.is_symlink() and (folder / "adapter_config.json").is_file()
 
 
 def read_metrics(name: str) -> list[dict[str, Any]]:
@@ -228,7 +255,7 @@ def read_metrics(name: str) -> list[dict[str, Any]]:
 
 def json_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a file that may be written to this moment; a torn or damaged line is skipped."""
-    if not path.is_file():
+    if not os.access(path, os.R_OK) or not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return [row for line in lines if isinstance(row := _parsed(line), dict)]
@@ -266,9 +293,10 @@ def write_config(name: str, config: Mapping[str, Any]) -> None:
 def read_config(path: Path) -> dict[str, Any]:
     """A run.yaml's values; RequestError where it cannot be read."""
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RequestError(f"{path} is not a readable run.yaml ({type(error).__name__}).") from error
+        config = yaml.safe_load(paths.read_text(path, MAX_CONFIG_BYTES))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        why = error.strerror if isinstance(error, OSError) else type(error).__name__
+        raise RequestError(f"{path} is not a readable run.yaml ({why}).") from error
     if not isinstance(config, dict):
         raise RequestError(f"{path} holds no settings: a run.yaml is a list of 'name: value' lines.")
     return config

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from core import paths
 from core.errors import RequestError, SettingError
 from core.settings import TRAINING, Method, checked_pinned, parse_method, reject_unknown
 from core.wire import RunRequest
@@ -72,7 +73,7 @@ def _load(path: Path) -> dict[Any, Any]:
     if size > MAX_BYTES:
         raise RequestError(f"{path.name} has {size:,} bytes, and a settings file at most {MAX_BYTES:,}.")
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = yaml.safe_load(paths.read_text(path, MAX_BYTES))
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise RequestError(f"{path.name} is not a readable YAML file ({_where(error)}).") from error
     if not isinstance(config, dict):

@@ -13,6 +13,7 @@ import pytest
 
 from core import paths, runs
 from core.errors import RequestError
+from core.prompts import read_prompts
 from core.runs import Run, RunStatus
 from core.settings import Method
 
@@ -60,8 +61,15 @@ def test_runs_come_newest_first_and_nothing_else_in_the_folder_is_one(own_home):
         '{"status": "running", "pid": "me"}', '{"status": "running", "pid": null}',
         '{"status": "running", "pid_started": []}', '{"status": "finished", "result": []}',
         '{"status": "finished", "step": "three"}', '{"status": "paused", "eta_s": "soon"}',
+        '{"status": "finished", "train_s": NaN}', '{"status": "finished", "train_s": Infinity}',
+        f'{{"status": "finished", "peak_memory_bytes": {10**400}}}',
+        '{"status": "finished", "result": {"held_out": "4"}}',
+        '{"status": "finished", "result": {"held_out": {"a": 1}}}', '{"status": "finished", "result": {"trait": 7}}',
+        f'{{"status": "finished", "result": {{"mcnemar_p": {10**400}}}}}',
+        '{"status": "finished", "result": {"trait": {"n": Infinity}}}',
+        '{"status": "finished", "facts": {"cut_replies": [1]}}',
     ],
-    ids=range(19),
+    ids=range(28),
 )  # fmt: skip
 def test_a_damaged_status_is_flagged_and_the_others_are_listed(text):
     made("sound", status=RunStatus.FINISHED)
@@ -71,6 +79,28 @@ def test_a_damaged_status_is_flagged_and_the_others_are_listed(text):
     assert found["sound"].status is RunStatus.FINISHED
     assert (found["damaged"].status, found["damaged"].reason) == (RunStatus.FAILED, DAMAGED)
     assert runs.current_run() is None
+
+
+def test_a_run_that_may_not_be_read_is_named_with_the_way_out_and_hides_no_other(monkeypatch):
+    made("sound", status=RunStatus.FINISHED)
+    made("roots", status=RunStatus.FINISHED)
+    closed = paths.run_dir("roots")
+    # The tests may run as root, whom no file mode stops.
+    access, is_file = os.access, Path.is_file
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != closed and access(path, mode))
+
+    def refused(path: Path) -> bool:
+        if path.is_relative_to(closed):
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    found = {run.name: run for run in runs.list_runs()}
+    assert found["sound"].status is RunStatus.FINISHED
+    assert found["roots"].status is RunStatus.FAILED
+    assert found["roots"].reason.endswith(f"Give it back to your own account: sudo chown -R $USER '{closed}'.")
+    assert runs.list_adapters() == []
+    assert runs.read_metrics("roots") == []
 
 
 @pytest.mark.parametrize("pid", [0, -1, 2**31, 2**70])
@@ -302,12 +332,28 @@ def test_a_configuration_comes_back_and_anything_else_is_a_sentence(tmp_path):
     runs.write_config("run", {"method": "dpo", "settings": {"beta": 0.1}, "model": "ä"})
     path = paths.run_dir("run") / "run.yaml"
     assert runs.read_config(path) == {"method": "dpo", "settings": {"beta": 0.1}, "model": "ä"}
-    for content in (b"a: [", b"- a\n- b", b"\xff\xfe", b"", b"!!python/object/apply:os.system ['true']"):
+    for content in (
+        b"a: [", b"- a\n- b", b"\xff\xfe", b"", b"!!python/object/apply:os.system ['true']", b"created: 2026-13-45",
+        b"seed: " + b"9" * 5_000, b"[" * 5_000, b"a: b\n" * 300_000,
+    ):  # fmt: skip
         path.write_bytes(content)
         with pytest.raises(RequestError, match="run.yaml"):
             runs.read_config(path)
     with pytest.raises(RequestError, match="is not a readable run.yaml"):
         runs.read_config(tmp_path / "gone.yaml")
+
+
+def test_what_never_ends_or_never_begins_is_not_read(tmp_path):
+    os.mkfifo(pipe := tmp_path / "pipe")
+    for path in (Path("/dev/zero"), pipe):
+        with pytest.raises(RequestError, match=rf"^{path} is not a readable run.yaml \(It is not a file\)\.$"):
+            runs.read_config(path)
+        with pytest.raises(RequestError, match=rf"^{path} cannot be read \(It is not a file\)\. Give the path of a"):
+            read_prompts(path)
+    made("run", status=RunStatus.FINISHED)
+    (paths.run_dir("run") / "status.json").unlink()
+    os.mkfifo(paths.run_dir("run") / "status.json")
+    assert runs.read_run("run").reason == DAMAGED
 
 
 def test_runs_are_for_their_owner_alone():

@@ -181,7 +181,9 @@ def standing_sentence(scene: Scene) -> str:
 
 def going(progress: Progress) -> str:
     left = "" if progress.eta_s is None else f" About {duration(progress.eta_s)} left."
-    return f"{PHASES[progress.phase]}: {progress.done} of {count(progress.total, 'pair')}.{left}"
+    # Many minutes at nought would look as if it were stuck.
+    how = " They are answered many at a time." if progress.phase == ANSWERING and not progress.done else ""
+    return f"{PHASES[progress.phase]}: {progress.done} of {count(progress.total, 'pair')}.{how}{left}"
 
 
 def _halted(scene: Scene) -> str:

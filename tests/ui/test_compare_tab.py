@@ -337,7 +337,7 @@ class TestTheWholeWay:
         tab.setup.start(adapter, Mode.HUMAN, table, (), placebo_share=0.5)
         tab.worker.join(SECONDS)
         vote(tab, *[3] * 15)
-        assert "<h4>Your fine-tune did nothing</h4>" in shown(tab, adapter)["result-nothing"]["value"]
+        assert "<h4>Your fine-tune did next to nothing</h4>" in shown(tab, adapter)["result-nothing"]["value"]
 
 
 class TestStarting:
