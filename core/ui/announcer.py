@@ -10,7 +10,7 @@ import gradio as gr
 from core import runs
 from core.runs import Phase, Run, RunStatus
 from core.ui import views
-from core.ui.parts import QUIET, Part
+from core.ui.parts import QUIET
 
 AGAIN = "announce-again"
 OVER = "".join(views.MARKS[status] for status in RunStatus if status not in runs.ALIVE)
@@ -34,12 +34,11 @@ ASK = """() => {
 
 
 class Announcer:
-    """`part` shows `words` of the newest run."""
+    """`said` shows the `words` of the newest run."""
 
     def build(self) -> None:
         self.said = gr.Textbox("", visible="hidden", elem_id="announced")
         self.again = gr.Button("", visible="hidden", elem_id=AGAIN)
-        self.part = Part(self.said, lambda value: value)
 
     def wire(self, demo: gr.Blocks, starts: Sequence[gr.Button]) -> None:
         """Whoever presses one of `starts` is asked whether to be told of the end."""

@@ -18,7 +18,7 @@ from core.ui import chat_views as views
 from core.ui import fields
 from core.ui.chat_views import BASE, Shown, Talks
 from core.ui.notices import shows_errors
-from core.ui.parts import IDLE_S, LOOK, QUIET, TICK, Part, changes, components
+from core.ui.parts import IDLE_S, LOOK, QUIET, TICK, changes
 from core.ui.streams import Column, Streams
 
 if TYPE_CHECKING:
@@ -59,14 +59,8 @@ class ChatTab:
                 )  # fmt: skip
             with gr.Accordion("Sampling", open=False, elem_id="chat-sampling"):
                 self.sampling = fields.sliders("chat")
-        self.parts = [
-            Part(self.adapter, lambda value: gr.update(choices=list(value[0]), value=value[1])),
-            Part(self.tuned_pane, lambda value: gr.update(label=value)),
-            Part(self.send, lambda value: gr.update(value=value or "Send", interactive=not value)),
-            Part(self.notice, lambda value: value),
-        ]
         self.arrivals: list[Component] = [self.adapter]
-        self.around = components(self.seen, self.parts)
+        self.around: list[Component] = [self.seen, self.adapter, self.tuned_pane, self.send, self.notice]
 
     def _build_pane(self, label: str, elem_id: str) -> tuple[gr.Column, gr.Chatbot, gr.Markdown]:
         with gr.Column(min_width=320) as column:
@@ -125,17 +119,18 @@ class ChatTab:
         return gr.update(choices=runs.list_adapters(), **({"value": adapter} if adapter else {}))
 
     @shows_errors
-    def view(self, seen: list[Any] | None, shown: str, adapter: str | None) -> Any:
+    def view(self, seen: dict[int, Any] | None, shown: str, adapter: str | None) -> Any:
         """Everything outside the panes as things stand."""
         state, adapters = self.client.state(), runs.list_adapters()
         chosen = adapter if adapter in adapters else next(iter(adapters), None)
-        values = [
-            (tuple(adapters), chosen),
-            chosen or "tuned",
-            views.why_not_send(state, shown, adapters),
-            views.STANDS_STILL if state.run else "" if adapters else views.NO_ADAPTER,
-        ]
-        return changes(self.parts, values, seen)
+        reason = views.why_not_send(state, shown, adapters)
+        view = {
+            self.adapter: gr.update(choices=adapters, value=chosen),
+            self.tuned_pane: gr.update(label=chosen or "tuned"),
+            self.send: gr.update(value=reason or "Send", interactive=not reason),
+            self.notice: views.STANDS_STILL if state.run else "" if adapters else views.NO_ADAPTER,
+        }
+        return changes(self.seen, view, seen)
 
     @shows_errors
     def say(

@@ -1,12 +1,12 @@
 """The coach's advice as cards: what was seen, what it means, what to do, and a button that does it in the next run."""
 
 from collections.abc import Sequence
-from typing import Any
+from itertools import zip_longest
 
 import gradio as gr
 
 from core.coach import Card
-from core.ui.parts import Part
+from core.ui.parts import Updates
 from core.ui.views import as_text
 
 # More at once is not read; the gravest come first.
@@ -18,34 +18,26 @@ class CoachCards:
     """`buttons` belong to the cards in their order; `advised` holds the rules of those that are shown."""
 
     def build(self) -> None:
-        self.buttons: list[gr.Button] = []
-        slots: list[Part] = []
         with gr.Row(visible=False, elem_id="coach") as self.row:
-            for number in range(MAX_CARDS):
-                slots += self._build_slot(number)
+            self.slots = [self._build_slot(number) for number in range(MAX_CARDS)]
+        self.buttons = [button for *_, button in self.slots]
         self.advised = gr.State([])
-        self.parts = [
-            Part(self.row, lambda value: gr.update(visible=value)),
-            Part(self.advised, lambda value: value),
-            *slots,
-        ]
 
-    def _build_slot(self, number: int) -> list[Part]:
+    def _build_slot(self, number: int) -> tuple[gr.Column, gr.Markdown, gr.Button]:
         with gr.Column(visible=False, elem_classes="card coach", min_width=270) as slot:
             words = gr.Markdown("", elem_id=f"coach-{number}")
             button = gr.Button(APPLY, size="sm", visible=False, elem_id=f"apply-{number}")
-        self.buttons.append(button)
-        return [
-            Part(slot, lambda value: gr.update(visible=value)),
-            Part(words, lambda value: value),
-            Part(button, lambda value: gr.update(visible=value)),
-        ]
+        return slot, words, button
 
-    def values(self, cards: Sequence[Card]) -> list[Any]:
+    def view(self, cards: Sequence[Card]) -> Updates:
         shown = cards[:MAX_CARDS]
-        slots = [value for card in shown for value in (True, card_words(card), bool(card.change))]
-        empty = [False, "", False] * (MAX_CARDS - len(shown))
-        return [bool(shown), [card.rule for card in shown], *slots, *empty]
+        updates: Updates = {self.row: gr.update(visible=bool(shown)), self.advised: [card.rule for card in shown]}
+        for (slot, words, button), card in zip_longest(self.slots, shown):
+            updates |= {
+                slot: gr.update(visible=card is not None), words: card_words(card) if card else "",
+                button: gr.update(visible=bool(card and card.change)),
+            }  # fmt: skip
+        return updates
 
 
 def card_words(card: Card) -> str:

@@ -14,7 +14,7 @@ from core.prompt_sets import Given, list_own, load_set, save_set
 from core.prompts import Prompt, read_prompts
 from core.ui import compare_views as views
 from core.ui.notices import show, shows_errors
-from core.ui.parts import QUIET, Part
+from core.ui.parts import QUIET, Made, Updates
 
 FIRST = Given.STANDARD
 WORDS = {
@@ -29,7 +29,6 @@ class PromptPicker:
             choices(list_own()), value=FIRST.value, label="Prompts", interactive=True, elem_id="compare-set",
             min_width=180,
         )  # fmt: skip
-        self.parts = [Part(self.set, lambda own: gr.update(choices=choices(own)))]
 
     def build_table(self) -> None:
         prompts = load_set(FIRST)
@@ -63,8 +62,8 @@ class PromptPicker:
             self.save, [self.name, self.table, self.known], [self.set, self.name], **QUIET
         )  # fmt: skip
 
-    def values(self) -> list[Any]:
-        return [tuple(list_own())]
+    def view(self) -> Updates:
+        return {self.set: Made(list_own(), lambda own: gr.update(choices=choices(own)))}
 
     def take(self, name: str | None, adapter: str | None) -> Any:
         """The set of this name; where there is none, the notice says why, and the standard set takes its place."""

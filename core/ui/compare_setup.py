@@ -28,7 +28,7 @@ from core.ui.chat_views import why_not_ready
 from core.ui.compare_prompts import PromptPicker
 from core.ui.compare_views import MODES, Mode
 from core.ui.compare_worker import ComparisonWorker
-from core.ui.parts import Part
+from core.ui.parts import Updates
 from core.ui.views import as_text
 
 KEY = "GEMINI_API_KEY"
@@ -50,14 +50,8 @@ class CompareSetup:
                 self._build_choices()
             with gr.Column(scale=2, min_width=320):
                 self._build_plan()
-        self.parts = [
-            Part(self.adapter, lambda value: gr.update(choices=list(value[0]), value=value[1])),
-            Part(self.plan, lambda value: value),
-            Part(self.start_button, _start_update),
-            Part(self.measured, lambda value: value),
-            Part(self.measured_card, lambda value: gr.update(visible=value)),
-            *self.picker.parts,
-        ]
+        self.outputs: list[Any] = [self.adapter, self.plan, self.start_button, self.measured, self.measured_card,
+                                   self.picker.set]  # fmt: skip
         # What the plan depends on; `form` is what Start reads.
         self.chosen: list[Any] = [self.adapter, self.mode, self.picker.prompts]
         self.form: list[Any] = [self.adapter, self.mode, self.picker.table, self.picker.known]
@@ -91,19 +85,24 @@ class CompareSetup:
             gr.Markdown("On pairs held out of training. Shown beside the comparison; it decides nothing.",
                         elem_classes="caption")  # fmt: skip
 
-    def values(
+    def view(
         self, adapters: Sequence[str], adapter: str | None, mode: str, prompts: Sequence[Prompt], is_unfinished: bool,
         drawn: Mapping[str, float],
-    ) -> list[Any]:  # fmt: skip
-        """What the parts show, in their order; `is_unfinished` where a new comparison would leave one behind."""
+    ) -> Updates:  # fmt: skip
+        """`is_unfinished` where a new comparison would leave one behind."""
         key_problem, has_key = _key()
         chosen = Mode(mode) if mode in set(Mode) else Mode.HUMAN
         seen_before = self._trained_on(adapter, tuple(prompts)) if adapter else []
         key_words = as_text(key_problem) if key_problem else "" if has_key else views.NO_KEY
-        plan = views.plan_words(adapter, chosen, _promised(prompts, chosen, drawn), seen_before, key_words)
         measured = views.measured_words(runs.read_run(adapter).result) if adapter else ""
-        start = (self._why_not(adapter, chosen, has_key, prompts), is_unfinished)
-        return [(tuple(adapters), adapter), plan, start, measured, bool(measured), *self.picker.values()]
+        label, variant = ("Start a new one", "secondary") if is_unfinished else ("Start", "primary")
+        reason = self._why_not(adapter, chosen, has_key, prompts)
+        return {
+            self.adapter: gr.update(choices=adapters, value=adapter),
+            self.plan: views.plan_words(adapter, chosen, _promised(prompts, chosen, drawn), seen_before, key_words),
+            self.start_button: gr.update(value=reason or label, variant=variant, interactive=not reason),
+            self.measured: measured, self.measured_card: gr.update(visible=bool(measured)), **self.picker.view(),
+        }  # fmt: skip
 
     def _why_not(self, adapter: str | None, mode: Mode, has_key: bool, prompts: Sequence[Prompt]) -> str:
         if self.worker.is_running:
@@ -158,12 +157,6 @@ class CompareSetup:
                 )
         judge = _judge_of(plan.judge_model, plan.primary is Decider.JUDGE)
         self.worker.start(lambda: comparison, judge)
-
-
-def _start_update(value: tuple[str, bool]) -> Any:
-    reason, is_unfinished = value
-    label, variant = ("Start a new one", "secondary") if is_unfinished else ("Start", "primary")
-    return gr.update(value=reason or label, variant=variant, interactive=not reason)
 
 
 def _decoding(drawn: Mapping[str, Any]) -> Decoding:

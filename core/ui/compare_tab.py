@@ -20,7 +20,7 @@ from core.ui.compare_scene import Scene, look
 from core.ui.compare_setup import CompareSetup
 from core.ui.compare_worker import ComparisonWorker
 from core.ui.notices import record, shows_errors
-from core.ui.parts import BUSY_S, IDLE_S, LOOK, QUIET, TICK, Part, changes, components
+from core.ui.parts import BUSY_S, IDLE_S, LOOK, QUIET, TICK, Made, Updates, changes, hide, reveal
 from core.ui.results_panel import ResultsPanel
 from core.ui.try_prompt import TryPrompt
 from core.ui.vote_panel import VotePanel
@@ -55,15 +55,9 @@ class CompareTab:
                 self.results.build()
             with gr.Tab("Try a prompt", id="try"):
                 self.trying.build()
-        self.parts = [
-            *self._progress_parts(),
-            *self.setup.parts,
-            *self.voting.parts,
-            *self.results.parts,
-            Part(self.timer, lambda value: gr.update(value=value)),
-        ]
+        self.outputs: list[Component] = [*self._progress(None), *self.setup.outputs, *self.voting.outputs,
+                                         *self.results.outputs, self.timer]  # fmt: skip
         self.arrivals: list[Component] = [self.is_open, self.inner, self.setup.adapter]
-        self.shown = components(self.seen, self.parts)
 
     def _build_progress(self) -> None:
         with gr.Row(elem_id="compare-progress"):
@@ -89,30 +83,11 @@ class CompareTab:
                 for reason in REASON_WORDS
             }
 
-    def _progress_parts(self) -> list[Part]:
-        return [
-            Part(self.title, lambda value: value),
-            Part(
-                self.which, lambda value: gr.update(choices=list(value[0]), value=value[1], visible=len(value[0]) > 1)
-            ),
-            Part(self.sentence, lambda value: gr.update(value=value, visible=bool(value))),
-            Part(self.progress, lambda value: gr.update(value=value, visible=bool(value))),
-            Part(self.stop, lambda value: gr.update(visible=value[0], interactive=value[1])),
-            Part(self.go_on_button, lambda value: gr.update(visible=value)),
-            Part(self.end, lambda value: gr.update(visible=value)),
-            # Whatever the question was put to is over.
-            Part(self.ending, lambda value: gr.update(visible=False)),
-            *(
-                Part(button, lambda value: gr.update(value=value, visible=bool(value)))
-                for button, _ in self.retries.values()
-            ),
-        ]
-
     def wire(self, app: "Page") -> None:
         setup, voting = self.setup, self.voting
         look_again: dict[str, Any] = {
             "fn": self.view, "inputs": [self.seen, self.is_open, *setup.chosen], "inputs_kwargs": setup.sampling,
-            "outputs": self.shown, **LOOK,
+            "outputs": [self.seen, *self.outputs], **LOOK,
         }  # fmt: skip
         app.demo.load(self.settle, None, self.inner, **QUIET)
         chosen = [setup.adapter.input, setup.mode.input, setup.picker.prompts.change]
@@ -125,16 +100,17 @@ class CompareTab:
         started = setup.start_button.click(
             self.start, setup.form, self.inner, inputs_kwargs=setup.sampling, **QUIET
         )  # fmt: skip
-        self.end.click(self.ask_end, None, self.ending, **QUIET)
-        self.not_yet.click(self.leave_open, None, self.ending, **QUIET)
+        self.end.click(reveal, None, self.ending, **QUIET)
+        self.not_yet.click(hide, None, self.ending, **QUIET)
+        vote = shows_errors(voting.vote)
         acts = [
             started,
-            self.which.input(self.choose, self.which, **QUIET),
-            voting.undo_button.click(self.undo, voting.shown, **QUIET),
-            self.stop.click(self.halt, **QUIET),
-            self.go_on_button.click(self.go_on, **QUIET),
+            self.which.input(shows_errors(self.worker.choose), self.which, **QUIET),
+            voting.undo_button.click(shows_errors(voting.undo), voting.shown, **QUIET),
+            self.stop.click(self.worker.stop, **QUIET),
+            self.go_on_button.click(shows_errors(setup.go_on), **QUIET),
             self.end_now.click(self.end_early, **QUIET),
-            *(button.click(self.vote, [button, voting.shown], **QUIET) for button in voting.buttons),
+            *(button.click(vote, [button, voting.shown], **QUIET) for button in voting.buttons),
             *(button.click(self.retry, reason, **QUIET) for button, reason in self.retries.values()),
         ]
         for act in acts:
@@ -156,38 +132,45 @@ class CompareTab:
 
     @shows_errors
     def view(
-        self, seen: list[Any] | None, is_open: bool, adapter: str | None, mode: str, prompts: Sequence[Prompt],
+        self, seen: dict[int, Any] | None, is_open: bool, adapter: str | None, mode: str, prompts: Sequence[Prompt],
         **drawn: float,
     ) -> Any:  # fmt: skip
         """The whole tab as things stand; only what this session has not seen is sent."""
         if not is_open:
-            return [seen, *[gr.skip()] * len(self.parts)]
+            return gr.skip()
         adapters = runs.list_adapters()
         chosen = adapter if adapter in adapters else next(iter(adapters), None)
         scene = look(self.worker)
         is_unfinished = scene is not None and scene.is_unfinished
-        values = [
-            *self._progress(scene),
-            *self.setup.values(adapters, chosen, mode, prompts, is_unfinished, drawn),
-            *self.voting.values(scene),
-            *self.results.values(scene),
-            BUSY_S if scene and scene.is_running else IDLE_S,
-        ]
-        return changes(self.parts, values, seen)
+        view = {
+            **self._progress(scene),
+            **self.setup.view(adapters, chosen, mode, prompts, is_unfinished, drawn),
+            **self.voting.view(scene),
+            **self.results.view(scene),
+            self.timer: gr.update(value=BUSY_S if scene and scene.is_running else IDLE_S),
+        }
+        return changes(self.seen, view, seen)
 
-    def _progress(self, scene: Scene | None) -> list[Any]:
-        """Title, sentence and bar, Stop as (there, enabled), Go on, End, what End was asked of, and the retries."""
-        if scene is None:
-            return ["", ((), None), views.NOTHING_YET, "", (False, False), False, False, "", *[""] * len(self.retries)]
-        retries = [views.retry_label(reason, scene.failed[reason]) if reason in scene.failed else ""
-                   for reason in self.retries]  # fmt: skip
-        bar = views.bar(scene.progress.share) if scene.progress else ""
-        return [
-            views.title(scene), (tuple(views.comparison_choices(list_comparisons())), scene.name),
-            views.standing_sentence(scene), bar,
-            (scene.is_running, not scene.is_stopping), scene.can_go_on, scene.can_end,
-            f"{scene.name} {scene.can_end}", *retries,
-        ]  # fmt: skip
+    def _progress(self, scene: Scene | None) -> Updates:
+        sentence = views.standing_sentence(scene) if scene else views.NOTHING_YET
+        bar = views.bar(scene.progress.share) if scene and scene.progress else ""
+        begun = views.comparison_choices(list_comparisons()) if scene else []
+        name, can_end, failed = (scene.name, scene.can_end, scene.failed) if scene else (None, False, {})
+        retries = {button: views.retry_label(reason, failed[reason]) if reason in failed else ""
+                   for reason, (button, _) in self.retries.items()}  # fmt: skip
+        return {
+            self.title: views.title(scene) if scene else "",
+            self.which: gr.update(choices=begun, value=name, visible=len(begun) > 1),
+            self.sentence: gr.update(value=sentence, visible=bool(sentence)),
+            self.progress: gr.update(value=bar, visible=bool(bar)),
+            self.stop: gr.update(visible=bool(scene and scene.is_running),
+                                 interactive=bool(scene and not scene.is_stopping)),
+            self.go_on_button: gr.update(visible=bool(scene and scene.can_go_on)),
+            self.end: gr.update(visible=can_end),
+            # Whatever the question was put to is over.
+            self.ending: Made((name, can_end), hide),
+            **{button: gr.update(value=label, visible=bool(label)) for button, label in retries.items()},
+        }  # fmt: skip
 
     @shows_errors
     def start(
@@ -195,24 +178,6 @@ class CompareTab:
     ) -> Any:
         self.setup.start(adapter, mode, table, known, **drawn)
         return gr.Tabs(selected=CURRENT)
-
-    @shows_errors
-    def choose(self, name: str) -> None:
-        self.worker.choose(name)
-
-    @shows_errors
-    def halt(self) -> None:
-        self.worker.stop()
-
-    @shows_errors
-    def go_on(self) -> None:
-        self.setup.go_on()
-
-    def ask_end(self) -> Any:
-        return gr.update(visible=True)
-
-    def leave_open(self) -> Any:
-        return gr.update(visible=False)
 
     @shows_errors
     def end_early(self) -> None:
@@ -228,11 +193,3 @@ class CompareTab:
             raise RequestError("There is nothing to ask again just now.")
         comparison.retry(reason)
         self.setup.go_on()
-
-    @shows_errors
-    def vote(self, label: str, shown: str) -> None:
-        self.voting.vote(label, shown)
-
-    @shows_errors
-    def undo(self, shown: str) -> None:
-        self.voting.undo(shown)

@@ -91,6 +91,7 @@ OUTCOME_WORDS = {
 TABLE_HEADERS = ["Prompt", "Category", "You", "Gemini", "Tuned sat on", "Tokens, base / tuned"]
 TABLE_WIDTHS = ["16%", "22%", "17%", "21%", "10%", "14%"]
 ONLY_BASE, ONLY_TUNED = "−", "+"
+DIFF_COLOURS = {ONLY_BASE: "#8a5a14", ONLY_TUNED: "#1f6f60"}
 
 
 # --- before ---------------------------------------------------------------------------------------------

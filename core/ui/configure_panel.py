@@ -16,6 +16,7 @@ from core import runs, settings_file
 from core.client import EngineClient, RunRequest
 from core.errors import AdapterError, SettingError
 from core.presets import Preset, Seat, reseat
+from core.recipes import RECIPES
 from core.settings import MAX_PINNED, MAX_PINNED_CHARS, TRAINING, Method, Size, parse_method, size_of
 from core.ui import fields, plan_views, recipe_cards
 from core.ui.bases import Bases
@@ -137,8 +138,9 @@ class ConfigurePanel:
         self.reset.click(self.set_back, self.seated, self.seats, **QUIET).then(**self.planned)
         self.upload.upload(self.load, [self.upload, self.model], self.filled_outputs, **QUIET).then(**self.planned)
         for recipe in self.recipes:
-            filler = _Filler(self, recipe.recipe.request)
-            recipe.fill_button.click(filler.fill, None, self.filled_outputs, **QUIET).then(**self.planned)
+            recipe.fill_button.click(self.fill_recipe, gr.State(recipe.recipe.name), self.filled_outputs, **QUIET).then(
+                **self.planned
+            )
 
     # --- what the settings are set for --------------------------------------------------------------------
 
@@ -198,6 +200,10 @@ class ConfigurePanel:
         return self._filled(request, model, {"model": model, **data, **offered}, words)
 
     @shows_errors
+    def fill_recipe(self, name: str) -> Any:
+        return self.filled_from(RECIPES[name].request)
+
+    @shows_errors
     def load(self, path: str, model: str) -> Any:
         """The method, settings, pinned prompts and adapter of a settings file; model and data stay."""
         request = settings_file.read(Path(path))
@@ -219,18 +225,6 @@ class ConfigurePanel:
     def begin(self, **form: Any) -> str:
         """Start what the form says; the run's name."""
         return self.client.start_run(TrainForm.of(form).request())
-
-
-class _Filler:
-    """A button that fills in its own request. Gradio's injection wants a bound method."""
-
-    def __init__(self, panel: ConfigurePanel, request: RunRequest) -> None:
-        self.panel = panel
-        self.request = request
-
-    @shows_errors
-    def fill(self) -> Any:
-        return self.panel.filled_from(self.request)
 
 
 def _used(request: RunRequest, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from core.runs import Run
 from core.ui import run_files
 from core.ui.curves import CURVES, EACH_STEP, SMOOTHED, Curve, Mark, held_out_words, marks
 from core.ui.notices import shows_errors
-from core.ui.parts import LOOK, QUIET, Part, changes, components
+from core.ui.parts import LOOK, QUIET, Made, Updates, changes
 
 SMOOTHING = 0.6
 MORE = "More curves: gradient norm, learning rate, held-out accuracy"
@@ -42,7 +42,7 @@ class CurvePlots:
                 with gr.Row(elem_classes="plots"):
                     folded = [_plot(curve) for curve in CURVES if not curve.is_first]
                 self.held_out = gr.Markdown("", elem_id="held-out-words", elem_classes="note")
-        self.parts = [*(Part(plot, _drawn) for plot in (*first, *folded)), Part(self.held_out, lambda value: value)]
+        self.plots = [*first, *folded]
         self.is_open = gr.State(False)
         self.drawn = gr.State(None)
         self.news = gr.State(None)
@@ -53,7 +53,7 @@ class CurvePlots:
     def wire(self, shown: gr.State) -> None:
         view: dict[str, Any] = {
             "fn": self.draw, "inputs": [shown, self.smoothing, self.is_open, self.drawn],
-            "outputs": components(self.drawn, self.parts),
+            "outputs": [self.drawn, *self.plots, self.held_out],
         }  # fmt: skip
         gr.on([self.news.change, self.smoothing.input], **(view | LOOK))
         self.more.expand(self.unfold, None, self.is_open, **QUIET).then(**(view | LOOK))
@@ -62,20 +62,18 @@ class CurvePlots:
     # --- handlers -----------------------------------------------------------------------------------------
 
     @shows_errors
-    def draw(self, name: str, smoothing: float, is_open: bool, drawn: list[Any] | None) -> Any:
+    def draw(self, name: str, smoothing: float, is_open: bool, drawn: dict[int, Any] | None) -> Any:
         """The plots of the run that is looked at; only those that this session has not seen so."""
-        return changes(self.parts, self.values(name, smoothing, is_open), drawn) if name else gr.skip()
+        return changes(self.drawn, self.view(name, smoothing, is_open), drawn) if name else gr.skip()
 
-    def values(self, name: str, smoothing: float, is_open: bool) -> list[Any]:
-        """Of each plot: whether the method has it, and its points; None where it is folded away. Then the words."""
+    def view(self, name: str, smoothing: float, is_open: bool) -> Updates:
         run, rows = runs.read_run(name), run_files.rows(name)
-        plots = [
-            (run.method in curve.methods or not run.method, marks(curve, rows, smoothing))
-            if is_open or curve.is_first
-            else None
-            for curve in CURVES
-        ]
-        return [*plots, held_out_words(rows, run.method)]
+        view: Updates = {self.held_out: held_out_words(rows, run.method)}
+        for plot, curve in zip(self.plots, CURVES, strict=True):
+            if is_open or curve.is_first:
+                is_there = run.method in curve.methods or not run.method
+                view[plot] = Made((is_there, marks(curve, rows, smoothing)), _drawn)
+        return view
 
     def unfold(self) -> bool:
         return True
@@ -101,9 +99,7 @@ def frame(found: Sequence[tuple[float, float, str]]) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["step", "value", "line"]).astype({"step": float, "value": float, "line": str})
 
 
-def _drawn(value: tuple[bool, list[Mark]] | None) -> Any:
-    if value is None:
-        return gr.skip()
-    is_there, found = value
+def _drawn(of: tuple[bool, list[Mark]]) -> Any:
+    is_there, found = of
     # Nothing but points: a plot whose title or colours change with them draws itself anew from those it had.
     return gr.update(visible=True, value=frame(found)) if is_there else gr.update(visible=False)

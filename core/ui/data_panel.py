@@ -14,9 +14,9 @@ from core.errors import PlaygroundError
 from core.settings import DATA, Method
 from core.sources import is_on_hub
 from core.ui.data_form import COLUMNS, PARTS, SOURCE_NOTES, DataForm, DataSource, run_choices, vote_choices
-from core.ui.lens_panel import LensPanel, Looked, Updates
-from core.ui.notices import empty, shows_errors
-from core.ui.parts import QUIET
+from core.ui.lens_panel import LensPanel, Looked
+from core.ui.notices import shows_errors
+from core.ui.parts import QUIET, Updates
 from core.ui.views import as_text
 from core.wire import DataView
 
@@ -24,8 +24,8 @@ FILE_TYPES = [".jsonl", ".json", ".csv", ".parquet", ".gz"]
 # What there is to choose at this moment, and what to do where that is nothing.
 CHOICES = {DataSource.VOTES: vote_choices, DataSource.EARLIER_RUN: run_choices}
 NONE_YET = {
-    DataSource.VOTES: empty("No votes yet.", "Vote under Compare, and export the votes below its result."),
-    DataSource.EARLIER_RUN: empty("No run yet.", "Train once on other data, and it can be taken again from here."),
+    DataSource.VOTES: "**No votes yet.** Vote under Compare, and export the votes below its result.",
+    DataSource.EARLIER_RUN: "**No run yet.** Train once on other data, and it can be taken again from here.",
 }
 CHOOSE_COLUMNS = (
     "The columns' names do not say which holds what. Choose them here; without a rejected reply, only SFT can use them."

@@ -12,12 +12,12 @@ from core.runs import Run, read_run
 from core.ui import history_views as views
 from core.ui import run_files
 from core.ui.curve_plots import frame
-from core.ui.notices import empty, shows_errors
-from core.ui.parts import LOOK, QUIET, Part
+from core.ui.notices import shows_errors
+from core.ui.parts import LOOK, QUIET, Updates, hide
 from core.ui.run_views import is_resumable
 from core.ui.takeaway_panel import TakeawayPanel
 
-NO_HISTORY = empty("Nothing trained yet.", "Every run is listed here, with its figures, as soon as it begins.")
+NO_HISTORY = "**Nothing trained yet.** Every run is listed here, with its figures, as soon as it begins."
 HISTORY_NOTE = "Choose a row to open the run, to note something, to rename, resume or delete it, or to take it along."
 OLD_NAME = "Comparisons and merged models made before keep the old name."
 CHOOSE = "Choose two to five runs."
@@ -28,7 +28,7 @@ EVERY_LETTER = [(float("nan"), float("nan"), letter) for letter in views.LETTERS
 
 
 class HistoryPanel:
-    """`parts` show the `values` of all runs. `opened` is the button that leads to the run whose name is in `picked`."""
+    """`outputs` are what a `view` fills. `opened` is the button that leads to the run whose name is in `picked`."""
 
     def __init__(self, client: EngineClient) -> None:
         self.client = client
@@ -47,11 +47,7 @@ class HistoryPanel:
             )  # fmt: skip
         self._build_picked()
         self._build_overlay()
-        self.parts = [
-            Part(self.note, lambda value: value),
-            Part(self.table, lambda value: value),
-            Part(self.runs, lambda value: gr.update(choices=value)),
-        ]
+        self.outputs = list(self.view(()))
 
     def _build_picked(self) -> None:
         self.picked = gr.State("")
@@ -109,7 +105,7 @@ class HistoryPanel:
         named = gr.on([self.rename.click, self.name.submit], self.rename_run, [self.picked, self.name], shown, **QUIET)
         named.then(**look)
         self.delete.click(self.ask, self.picked, [self.asking, self.question], **QUIET)
-        self.keep.click(self.hide, None, self.asking, **QUIET)
+        self.keep.click(hide, None, self.asking, **QUIET)
         self.really.click(self.delete_run, self.picked, self.card, **QUIET).then(**look)
         drawn = [self.plot, self.legend, self.differences]
         gr.on([self.runs.input, self.curve.input], self.lay_over, [self.runs, self.curve], drawn, **LOOK)
@@ -117,9 +113,12 @@ class HistoryPanel:
 
     # --- what is shown ------------------------------------------------------------------------------------
 
-    def values(self, past: Sequence[Run]) -> list[Any]:
-        rows = [views.history_row(run, history.read_note(run.name), self._curve(run)) for run in past]
-        return [HISTORY_NOTE if past else NO_HISTORY, rows, [run.name for run in past]]
+    def view(self, past: Sequence[Run]) -> Updates:
+        return {
+            self.note: HISTORY_NOTE if past else NO_HISTORY,
+            self.table: [views.history_row(run, history.read_note(run.name), self._curve(run)) for run in past],
+            self.runs: gr.update(choices=[run.name for run in past]),
+        }
 
     def _curve(self, run: Run) -> str:
         if run.is_alive:
@@ -174,9 +173,6 @@ class HistoryPanel:
     @shows_errors
     def ask(self, name: str) -> Any:
         return [gr.update(visible=True), views.losses_words(name, history.losses(name))]
-
-    def hide(self) -> Any:
-        return gr.update(visible=False)
 
     @shows_errors
     def delete_run(self, name: str) -> Any:

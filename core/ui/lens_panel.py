@@ -13,17 +13,14 @@ from core.client import EngineClient, RunRequest
 from core.errors import RequestError
 from core.ui import lens_views as views
 from core.ui.chat_views import as_blocks
-from core.ui.compare_views import ONLY_BASE, ONLY_TUNED
+from core.ui.compare_views import DIFF_COLOURS, ONLY_BASE, ONLY_TUNED
 from core.ui.notices import shows_errors
-from core.ui.parts import LOOK, QUIET
+from core.ui.parts import LOOK, QUIET, Updates
 from core.wire import DataView, SpanKind
 
 DIFF_LABEL = f"Word by word: {ONLY_BASE} only rejected says it, {ONLY_TUNED} only chosen says it"
-DIFF_COLOURS = {ONLY_BASE: "#8a5a14", ONLY_TUNED: "#1f6f60"}
 # Gradio writes them as JSON, whose keys are plain strings.
 SPAN_COLOURS = {SpanKind.TRAINED.value: "#1f6f60", SpanKind.CUT.value: "#757269"}
-
-Updates = dict[Any, Any]
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from core.errors import (
     RequestError,
     SettingError,
 )
+from core.redact import redact
 from core.ui.views import as_text
 
 P = ParamSpec("P")
@@ -163,19 +164,8 @@ def record(error: Exception) -> str:
     """Log a surprise under a fresh id, redacted; returns the sentence that may be shown."""
     number = secrets.token_hex(4)
     details = "".join(traceback.format_exception(error))
-    log.error("%s %s", number, _redacted(details))
+    log.error("%s %s", number, redact(details))
     return (
         f"The page met an error of its own and changed nothing. Try again; the details are in "
         f"models/logs/page.log under {number}."
     )
-
-
-def _redacted(text: str) -> str:
-    from core.redact import redact
-
-    return redact(text)
-
-
-def empty(what: str, then: str) -> str:
-    """An empty state in Markdown: what is not there yet, and what to do about it."""
-    return f"**{what}** {then}"

@@ -15,7 +15,7 @@ from core.ui.announcer import Announcer
 from core.ui.chat_tab import ChatTab
 from core.ui.compare_tab import CompareTab
 from core.ui.notices import CheckedBlocks, shows_errors
-from core.ui.parts import BUSY_S, IDLE_S, QUIET, TICK, Part, changes, components
+from core.ui.parts import BUSY_S, IDLE_S, QUIET, TICK, changes
 from core.ui.train_tab import TrainTab
 
 # Uploads are looked through once an hour, and dropped after a day.
@@ -103,23 +103,17 @@ class Page:
         self.engine = gr.Markdown(views.STARTING, elem_id="engine")
         self.announcer.build()
         self.seen = gr.State(None)
-        self.header = [
-            Part(self.model, lambda value: gr.update(choices=value[0], value=value[1])),
-            Part(self.engine, lambda value: value),
-            Part(self.chip, lambda value: gr.update(value=value[0], interactive=value[1])),
-            self.announcer.part,
-        ]
 
     def _wire(self) -> None:
-        self.parts = [*self.header, Part(self.timer, lambda value: gr.update(value=value)), *self.train.parts]
+        header = [self.model, self.engine, self.chip, self.announcer.said, self.timer]
         self.look = {
-            "fn": self.view, "inputs": [self.seen, self.train.chosen], "outputs": components(self.seen, self.parts),
-            **QUIET, "concurrency_limit": 1,
+            "fn": self.view, "inputs": [self.seen, self.train.chosen],
+            "outputs": [self.seen, *header, *self.train.outputs], **QUIET, "concurrency_limit": 1,
         }  # fmt: skip
         self.demo.load(None, js=REMEMBERED, **QUIET)
         self.demo.load(**self.look)
         self.timer.tick(**(self.look | TICK))
-        chosen = self.model.input(self.use_model, self.model, None, **QUIET)
+        chosen = self.model.input(shows_errors(self.client.load_base), self.model, None, **QUIET)
         chosen.then(self.resident, None, self.model, **QUIET).then(**self.look)
         self.toggle.click(None, js=TOGGLE, **QUIET)
         self.train.wire(self)
@@ -131,31 +125,24 @@ class Page:
             tab.wire(self)
 
     @shows_errors
-    def view(self, seen: list[Any] | None, chosen: str) -> Any:
+    def view(self, seen: dict[int, Any] | None, chosen: str) -> Any:
         """Header and Train as things stand; only what this session has not seen."""
-        return changes(self.parts, self.values(chosen), seen)
-
-    def values(self, chosen: str) -> list[Any]:
         state, past = self.client.state(), runs.list_runs()
-        bases = views.base_choices(self.train.bases.known(), state)
-        newest = views.newest(past)
+        choices, resident = views.base_choices(self.train.bases.known(), state)
+        bases, newest = gr.update(choices=choices, value=resident), views.newest(past)
+        chip, leads_on = views.run_chip(newest)
         is_busy = state.phase is not EnginePhase.READY or (newest is not None and newest.is_alive)
-        return [
-            bases, views.engine_line(state), views.run_chip(newest), self.announcer.words(past),
-            BUSY_S if is_busy else IDLE_S,
-            *self.train.values(state, bases, past, chosen),
-        ]  # fmt: skip
-
-    @shows_errors
-    def use_model(self, name: str) -> None:
-        self.client.load_base(name)
+        view = {
+            self.model: bases, self.engine: views.engine_line(state),
+            self.chip: gr.update(value=chip, interactive=leads_on), self.announcer.said: self.announcer.words(past),
+            self.timer: gr.update(value=BUSY_S if is_busy else IDLE_S),
+            **self.train.view(state, bases, past, chosen),
+        }  # fmt: skip
+        return changes(self.seen, view, seen)
 
     def resident(self) -> str:
         """The base that is in force, whatever was asked for."""
         return self.client.state().base
 
-    def open_compare(self) -> Any:
-        return gr.Tabs(selected="compare")
-
-    def open_chat(self) -> Any:
-        return gr.Tabs(selected="chat")
+    def open_tab(self, name: str) -> Any:
+        return gr.Tabs(selected=name)

@@ -1,15 +1,17 @@
-"""Parts of a view: which component shows a plain value, and how; only what changed is sent.
+"""What every look at the page has in common: how often, as which event, and that only what changed is sent.
 
 A page looks at a run every second. Sending everything each time would redraw plots, close menus and
 lose selected text, so each session remembers what it was last shown.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
+
+# By component: its new value, or a `gr.update`.
+Updates = dict[Any, Any]
 
 # How often a tab looks: while something moves, and otherwise. Beside a run, a look a second costs the browser some 14 %
 # and the server some 12 % of a processor that the run could use.
@@ -27,23 +29,24 @@ TICK: dict[str, Any] = {**QUIET, "trigger_mode": "multiple", "concurrency_limit"
 
 
 @dataclass(frozen=True)
-class Part:
-    """`render` turns the plain, comparable value of a view into the component's update."""
+class Made:
+    """An update that is made, `of` a plain value, only when that value is another than before."""
 
-    component: Component
-    render: Callable[[Any], Any]
-
-
-def changes(parts: Sequence[Part], values: Sequence[Any], seen: Sequence[Any] | None) -> list[Any]:
-    """The values, to be remembered as seen, followed by one update a part: nothing where it stayed the same."""
-    before = seen or [object()] * len(parts)
-    updates = [
-        gr.skip() if value == old else part.render(value)
-        for part, value, old in zip(parts, values, before, strict=True)
-    ]
-    return [list(values), *updates]
+    of: Any
+    make: Callable[[Any], Any] = field(compare=False)
 
 
-def components(seen: gr.State, parts: Sequence[Part]) -> list[Component]:
-    """The outputs that `changes` fills, in its order."""
-    return [seen, *(part.component for part in parts)]
+def changes(seen: gr.State, view: Mapping[Any, Any], before: Mapping[int, Any] | None) -> Updates:
+    """What of the view a session was not shown `before`; and for `seen`, all that it has been shown by then."""
+    known = before or {}
+    new = {part: value for part, value in view.items() if part._id not in known or known[part._id] != value}
+    updates = {part: value.make(value.of) if isinstance(value, Made) else value for part, value in new.items()}
+    return {seen: {**known, **{part._id: value for part, value in new.items()}}} | updates
+
+
+def reveal() -> Any:
+    return gr.update(visible=True)
+
+
+def hide(*_: Any) -> Any:
+    return gr.update(visible=False)

@@ -14,7 +14,7 @@ from core import history, paths
 from core.runs import Run
 from core.settings import TRAINING
 from core.ui import run_files
-from core.ui.parts import Part
+from core.ui.parts import Made, Updates
 from core.ui.plan_views import METHOD_NAMES, shown_value
 from core.ui.run_views import data_name
 from core.ui.views import as_text, count, duration, size
@@ -37,36 +37,32 @@ class ReportCard:
                 self.made_of = gr.Markdown("", elem_id="report-facts", elem_classes="report-table", min_width=320)
                 self.settings = gr.Markdown("", elem_id="report-settings", elem_classes="report-table", min_width=320)
             gr.Markdown(f"### Reproduce\n{HOW}", elem_classes="note")
-            self.command = gr.Code(
-                "", language="shell", interactive=False, show_label=False, lines=1, wrap_lines=True,
-                show_line_numbers=False, buttons=["copy"], elem_id="reproduce",
-            )  # fmt: skip
+            self.command = _command("reproduce")
             with gr.Column(visible=False) as self.several:
                 gr.Markdown(SEVERAL, elem_classes="note")
-                self.launch = gr.Code(
-                    "", language="shell", interactive=False, show_label=False, lines=1, wrap_lines=True,
-                    show_line_numbers=False, buttons=["copy"], elem_id="launch",
-                )  # fmt: skip
+                self.launch = _command("launch")
             with gr.Row(elem_classes="actions"):
                 self.download = gr.DownloadButton("run.yaml", size="sm", elem_id="run-yaml")
-        self.parts = [
-            Part(self.card, lambda value: gr.update(visible=value)),
-            Part(self.made_of, lambda value: value),
-            Part(self.settings, lambda value: value),
-            Part(self.command, lambda value: value),
-            Part(self.several, lambda value: gr.update(visible=value)),
-            Part(self.launch, lambda value: value),
-            Part(self.download, _copied),
-        ]
 
-    def values(self, run: Run | None) -> list[Any]:
+    def view(self, run: Run | None) -> Updates:
         config = run_files.config(run.name) if run and not run.is_alive else {}
         if run is None or not config:
-            return [False, "", "", "", False, "", None]
-        stamp = list(run_files.stamp(run.name, run_files.CONFIG))
-        made_of, settings = table(facts_of(run, config)), table(settings_of(config))
-        command, launch = history.reproduce_command(run.name), history.launch_command(run.name)
-        return [True, made_of, settings, command, bool(launch), launch, [run.name, *stamp]]
+            return {
+                self.card: gr.update(visible=False), self.made_of: "", self.settings: "", self.command: "",
+                self.several: gr.update(visible=False), self.launch: "", self.download: gr.update(value=None),
+            }  # fmt: skip
+        launch = history.launch_command(run.name)
+        return {
+            self.card: gr.update(visible=True), self.made_of: table(facts_of(run, config)),
+            self.settings: table(settings_of(config)), self.command: history.reproduce_command(run.name),
+            self.several: gr.update(visible=bool(launch)), self.launch: launch,
+            self.download: Made((run.name, run_files.stamp(run.name, run_files.CONFIG)), _copied),
+        }  # fmt: skip
+
+
+def _command(elem_id: str) -> gr.Code:
+    return gr.Code("", language="shell", interactive=False, show_label=False, lines=1, wrap_lines=True,
+                   show_line_numbers=False, buttons=["copy"], elem_id=elem_id)  # fmt: skip
 
 
 def facts_of(run: Run, config: Mapping[str, Any]) -> dict[str, str]:
@@ -119,9 +115,7 @@ def table(rows: Mapping[str, str]) -> str:
     return "\n".join(["| | |", "|---|---|", *lines])
 
 
-def _copied(value: list[Any] | None) -> Any:
+def _copied(of: tuple[str, run_files.Stamp]) -> Any:
     """Gradio hands out only what lies in a temporary folder; models/ stays closed to it."""
-    if value is None:
-        return gr.update(value=None)
     folder = tempfile.mkdtemp(prefix="playground-")
-    return gr.update(value=shutil.copy(paths.run_dir(value[0]) / run_files.CONFIG, folder))
+    return gr.update(value=shutil.copy(paths.run_dir(of[0]) / run_files.CONFIG, folder))

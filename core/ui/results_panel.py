@@ -22,12 +22,11 @@ from core.ui import compare_views as views
 from core.ui.compare_scene import Scene
 from core.ui.compare_worker import ComparisonWorker
 from core.ui.notices import show, shows_errors
-from core.ui.parts import QUIET, Part
+from core.ui.parts import QUIET, Made, Updates, hide
 from core.ui.views import as_text
 from core.vote_pairs import write_pairs
 
 PAIR_LINES = 12
-DIFF_COLOURS = {views.ONLY_BASE: "#8a5a14", views.ONLY_TUNED: "#1f6f60"}
 EXPORTS = {
     Decider.HUMAN: "Export your votes as preference pairs",
     Decider.JUDGE: "Export Gemini's verdicts as preference pairs",
@@ -63,7 +62,7 @@ class ResultsPanel:
                 )  # fmt: skip
                 self._build_pair()
             self.sealed = gr.Markdown("", elem_id="result-seal", elem_classes="caption")
-        self.parts = self._parts()
+        self.outputs = list(self.view(None))
 
     def _build_files(self) -> None:
         with gr.Row(elem_classes="actions"):
@@ -93,22 +92,8 @@ class ResultsPanel:
                                     elem_classes="response")  # fmt: skip
             self.diff = gr.HighlightedText(
                 label=f"Word by word: {views.ONLY_BASE} only base says it, {views.ONLY_TUNED} only tuned says it",
-                color_map=DIFF_COLOURS, show_legend=False, elem_id="pair-diff",
+                color_map=views.DIFF_COLOURS, show_legend=False, elem_id="pair-diff",
             )  # fmt: skip
-
-    def _parts(self) -> list[Part]:
-        as_they_are = (self.bars, self.intervals, self.scatter, self.sections, self.table, self.sealed)
-        return [
-            Part(self.panel, lambda value: gr.update(visible=value)),
-            Part(self.headline, lambda value: value),
-            Part(self.nothing, lambda value: gr.update(value=value, visible=bool(value))),
-            *(Part(shown, lambda value: value) for shown in as_they_are),
-            *(Part(button, partial(self._file, ending)) for ending, button in self.files.items()),
-            *(Part(button, lambda value: gr.update(visible=value)) for button, _ in self.exports.values()),
-            # A new comparison closes the pair that was open, and what was said of its files.
-            Part(self.pair, lambda value: gr.update(visible=False)),
-            Part(self.exported, lambda value: gr.update(visible=False)),
-        ]
 
     def wire(self) -> None:
         opened = [self.pair, self.asked, self.base, self.tuned, self.notes, self.diff]
@@ -116,20 +101,38 @@ class ResultsPanel:
         for button, by in self.exports.values():
             button.click(self.export, by, self.exported, **QUIET)
 
-    def values(self, scene: Scene | None) -> list[Any]:
+    def view(self, scene: Scene | None) -> Updates:
+        name = scene.name if scene and scene.results else ""
+        # A new comparison closes the pair that was open, and what was said of its files.
+        closed = {self.pair: Made(name, hide), self.exported: Made(name, hide)}
         if scene is None or scene.results is None:
-            return [False, "", "", "", "", "", "", [], "", None, None, None, False, False, "", ""]
-        results = scene.results
+            empty = (self.headline, self.bars, self.intervals, self.scatter, self.sections, self.sealed)
+            return {
+                self.panel: gr.update(visible=False), self.nothing: gr.update(value="", visible=False), self.table: [],
+                **dict.fromkeys(empty, ""), **dict.fromkeys(self.files.values(), gr.update(value=None)),
+                **{button: gr.update(visible=False) for button, _ in self.exports.values()}, **closed,
+            }  # fmt: skip
+        return self._pictures(scene.results) | self._downloads(scene, scene.results) | closed
+
+    def _pictures(self, results: Results) -> Updates:
         told = dict(sections(results))
-        # What may still change in it, should the judge be asked again.
-        files = (scene.name, scene.counts, tuple(scene.failed.items()))
-        return [
-            True, f"## {as_text(headline(results))}", plots.called_nothing(told.pop(NOTHING, [])),
-            plots.outcome_bars(results), plots.interval_plot(results), plots.length_scatter(results),
-            plots.blocks(_unsaid(told, results), results.agreement), views.table(results),
-            views.seal_sentence(results.plan.commitment, results.nonce), files, files, scene.name,
-            results.human is not None, results.judge is not None, scene.name, scene.name,
-        ]  # fmt: skip
+        nothing = plots.called_nothing(told.pop(NOTHING, []))
+        return {
+            self.panel: gr.update(visible=True), self.headline: f"## {as_text(headline(results))}",
+            self.nothing: gr.update(value=nothing, visible=bool(nothing)), self.bars: plots.outcome_bars(results),
+            self.intervals: plots.interval_plot(results), self.scatter: plots.length_scatter(results),
+            self.sections: plots.blocks(_unsaid(told, results), results.agreement), self.table: views.table(results),
+            self.sealed: views.seal_sentence(results.plan.commitment, results.nonce),
+        }  # fmt: skip
+
+    def _downloads(self, scene: Scene, results: Results) -> Updates:
+        # What may still change in them, should the judge be asked again; the journal says it in any case.
+        written = (scene.name, scene.counts, tuple(scene.failed.items()))
+        by = {Decider.HUMAN: results.human, Decider.JUDGE: results.judge}
+        return {
+            **{button: Made(written, partial(self._file, ending)) for ending, button in self.files.items()},
+            **{button: gr.update(visible=by[decider] is not None) for decider, (button, _) in self.exports.items()},
+        }
 
     @shows_errors
     def open_row(self, event: gr.SelectData) -> Any:
@@ -160,10 +163,10 @@ class ResultsPanel:
         comparison = self.worker.current()
         return comparison.results() if comparison else None
 
-    def _file(self, ending: str, value: object) -> Any:
+    def _file(self, ending: str, _: object) -> Any:
         """The file of this ending, in a folder that Gradio hands out from: models/ stays closed to it."""
         comparison, results = self.worker.current(), self._results()
-        if value is None or comparison is None or results is None:
+        if comparison is None or results is None:
             return gr.update(value=None)
         path = comparison.path.with_suffix(ending)
         try:

@@ -8,7 +8,7 @@ from core import history, model_card, push, runs
 from core.client import EngineClient
 from core.errors import PlaygroundError
 from core.ui.notices import shows_errors
-from core.ui.parts import QUIET
+from core.ui.parts import QUIET, hide
 from core.ui.views import as_text
 
 HOW = "The adapter itself lies in `models/finetuned/{}/adapter`; plain PEFT loads it on its base."
@@ -57,7 +57,7 @@ class TakeawayPanel:
         )
         asked = [picked, self.to, self.what, self.is_public]
         self.push_button.click(self.ask, asked, [self.asking, self.question, self.pushed], **QUIET)
-        self.let_be.click(self.hide, None, self.asking, **QUIET)
+        self.let_be.click(hide, None, self.asking, **QUIET)
         self.really.click(self.begin, None, [self.asking, self.pushed], **QUIET).then(
             self.push, asked, self.pushed, **QUIET
         )
@@ -79,9 +79,6 @@ class TakeawayPanel:
         seen = "**Everybody will see it.**" if is_public is True else "Only you will see it."
         question = f"**Push {pushed.lower()} of {as_text(name)} to {as_text(to or '')}?** {seen}"
         return [gr.update(visible=True), question, ""]
-
-    def hide(self) -> Any:
-        return gr.update(visible=False)
 
     def begin(self) -> Any:
         return [gr.update(visible=False), PUSHING]

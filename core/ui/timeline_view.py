@@ -15,12 +15,11 @@ from core.runs import Run
 from core.settings import checked_pinned
 from core.timeline import Look, Timeline
 from core.ui import run_files
-from core.ui.compare_views import ONLY_BASE, ONLY_TUNED, word_diff
+from core.ui.compare_views import DIFF_COLOURS, ONLY_BASE, ONLY_TUNED, word_diff
 from core.ui.notices import shows_errors
 from core.ui.parts import LOOK
 from core.ui.views import count
 
-DIFF_COLOURS = {ONLY_BASE: "#8a5a14", ONLY_TUNED: "#1f6f60"}
 NOTHING_WATCHED = "Nothing was watched in this run: it made no look."
 Pieces = list[tuple[str, str | None]]
 

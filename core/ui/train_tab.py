@@ -17,7 +17,7 @@ from core.ui.bases import Bases
 from core.ui.configure_panel import ConfigurePanel
 from core.ui.history_panel import HistoryPanel
 from core.ui.notices import shows_errors
-from core.ui.parts import QUIET, Part
+from core.ui.parts import QUIET, Updates
 from core.ui.run_panel import RunPanel
 
 if TYPE_CHECKING:
@@ -43,13 +43,8 @@ class TrainTab:
         # The run that this session looks at; empty for the newest.
         self.chosen = gr.State("")
         self.world = gr.State("")
-        self.parts = [
-            Part(self.configure.model, lambda value: gr.update(choices=value[0], value=value[1])),
-            *self.history.parts,
-            *self.run.parts,
-            # Last, so that whoever follows the world finds everything else in place.
-            Part(self.world, lambda value: value),
-        ]
+        # The world last, so that whoever follows it finds everything else in place.
+        self.outputs = [self.configure.model, *self.history.outputs, *self.run.outputs, self.world]
 
     def wire(self, app: "Page") -> None:
         self.configure.wire(self.world)
@@ -65,26 +60,21 @@ class TrainTab:
         app.chip.click(self.show_run, None, [app.tabs, *leads], **QUIET).then(**app.look)
         for button, asked in self.run.leads:
             filled = [self.inner, *self.configure.filled_outputs]
-            button.click(_Lead(self.configure, asked).fill, self.run.lead_inputs, filled, **QUIET).then(
-                **self.configure.planned
+            button.click(self.lead(asked), self.run.lead_inputs, filled, **QUIET).then(**self.configure.planned)
+        for button, opened, tab in ((self.run.compare, "compare", app.compare), (self.run.chat, "chat", app.chat)):
+            button.click(app.open_tab, gr.State(opened), app.tabs, **QUIET).then(
+                tab.arrive, self.run.shown, tab.arrivals, **QUIET
             )
-        jumps = ((self.run.compare, app.open_compare, app.compare), (self.run.chat, app.open_chat, app.chat))
-        for button, jump, tab in jumps:
-            button.click(jump, None, app.tabs, **QUIET).then(tab.arrive, self.run.shown, tab.arrivals, **QUIET)
 
     # --- handlers -----------------------------------------------------------------------------------------
 
-    def values(
-        self, state: EngineState, bases: tuple[list[tuple[str, str]], str], past: Sequence[Run], chosen: str
-    ) -> list[Any]:
-        """What the parts are to show, of the run `chosen` or of the newest of the `past` ones."""
+    def view(self, state: EngineState, bases: Any, past: Sequence[Run], chosen: str) -> Updates:
+        """With the run `chosen`, or else the newest of the `past` ones; `bases` is the model's update."""
         # One that was deleted since it was chosen is no longer there to be shown.
         run = next((run for run in past if run.name == chosen), None) or views.newest(past)
         alive = next((run.name for run in past if run.is_alive), "")
-        return [
-            bases, *self.history.values(past), *self.run.values(run),
-            f"{state.phase} {state.base} {alive}",
-        ]  # fmt: skip
+        world = f"{state.phase} {state.base} {alive}"
+        return {self.configure.model: bases, **self.history.view(past), **self.run.view(run), self.world: world}
 
     @shows_errors
     def land(self) -> Any:
@@ -101,14 +91,11 @@ class TrainTab:
         """Lead here, to the newest run."""
         return [gr.Tabs(selected="train"), gr.Tabs(selected="run"), ""]
 
+    def lead(self, asked: Callable[[str, list[str]], RunRequest]) -> Callable[[str, list[str]], Any]:
+        """A handler that fills in the form with what is `asked` for the next run, and leads to it."""
 
-class _Lead:
-    """A button of a run that fills in the form for the next one and leads to it."""
+        @shows_errors
+        def fill(shown: str, advised: list[str]) -> Any:
+            return [gr.Tabs(selected="configure"), *self.configure.filled_from(asked(shown, advised))]
 
-    def __init__(self, configure: ConfigurePanel, asked: Callable[[str, list[str]], RunRequest]) -> None:
-        self.configure = configure
-        self.asked = asked
-
-    @shows_errors
-    def fill(self, shown: str, advised: list[str]) -> Any:
-        return [gr.Tabs(selected="configure"), *self.configure.filled_from(self.asked(shown, advised))]
+        return fill

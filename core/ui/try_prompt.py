@@ -19,7 +19,7 @@ from core.settings import STRENGTH, Decoding
 from core.ui import fields, keys
 from core.ui.chat_views import BASE, Shown, as_turns, caption, contenders, why_not_send
 from core.ui.notices import shows_errors
-from core.ui.parts import IDLE_S, LOOK, QUIET, TICK, Part, changes, components
+from core.ui.parts import IDLE_S, LOOK, QUIET, TICK, changes
 from core.ui.streams import Column, Streams
 
 if TYPE_CHECKING:
@@ -60,15 +60,8 @@ class TryPrompt:
             self.tuned, self.tuned_caption = self._build_card("tuned")
         with gr.Accordion("Sampling", open=False, elem_id="try-sampling"):
             self.sampling = fields.sliders("try")
-        self.parts = [
-            Part(self.adapter, lambda value: gr.update(choices=list(value[0]), value=value[1])),
-            Part(self.tuned, lambda value: gr.update(label=value)),
-            Part(self.ask, lambda value: gr.update(value=value or "Ask both", interactive=not value)),
-            Part(self.next, lambda value: gr.update(interactive=not value)),
-        ]
         self.seen = gr.State(None)
         self.timer = gr.Timer(IDLE_S)
-        self.shown = components(self.seen, self.parts)
 
     def _build_card(self, name: str) -> tuple[gr.Textbox, gr.Markdown]:
         with gr.Column(min_width=320):
@@ -90,18 +83,25 @@ class TryPrompt:
         ):
             event.then(self.rest, None, self.stop, **QUIET)
         self.stop.click(self.halt, None, self.stop, **QUIET)
-        look_again: dict[str, Any] = {"inputs": [self.seen, self.adapter], "outputs": self.shown, **LOOK}
+        around = [self.seen, self.adapter, self.tuned, self.ask, self.next]
+        look_again: dict[str, Any] = {"inputs": [self.seen, self.adapter], "outputs": around, **LOOK}
         app.demo.load(self.view, **look_again)
         gr.on([app.tabs.change, self.adapter.input], self.view, **look_again)
         self.timer.tick(self.view, **(look_again | TICK))
 
     @shows_errors
-    def view(self, seen: list[Any] | None, adapter: str | None) -> Any:
+    def view(self, seen: dict[int, Any] | None, adapter: str | None) -> Any:
         """The choices, and why nothing can be asked if it cannot."""
         adapters = runs.list_adapters()
         chosen = adapter if adapter in adapters else next(iter(adapters), None)
         reason = why_not_send(self.client.state(), Shown.TUNED, adapters)
-        return changes(self.parts, [(tuple(adapters), chosen), chosen or "tuned", reason, bool(reason)], seen)
+        view = {
+            self.adapter: gr.update(choices=adapters, value=chosen),
+            self.tuned: gr.update(label=chosen or "tuned"),
+            self.ask: gr.update(value=reason or "Ask both", interactive=not reason),
+            self.next: gr.update(interactive=not reason),
+        }
+        return changes(self.seen, view, seen)
 
     def take(self, prompt: str) -> str:
         return prompt

@@ -3,8 +3,6 @@
 Shows what a `Scene` lets out; knows neither who is who nor what the votes add up to.
 """
 
-from typing import Any
-
 import gradio as gr
 
 from core.compare import Comparison
@@ -13,7 +11,7 @@ from core.ui import compare_views as views
 from core.ui import keys
 from core.ui.compare_scene import Scene
 from core.ui.compare_worker import ComparisonWorker
-from core.ui.parts import Part
+from core.ui.parts import Updates
 
 CARD_LINES = 14
 HINT = (
@@ -45,15 +43,7 @@ class VotePanel:
             self.voted = gr.Markdown("", elem_id="vote-count", elem_classes="caption")
         # Travels with the click, so that a second one that is on its way cannot meet the next pair.
         self.shown = gr.Textbox(visible="hidden", elem_id="vote-id")
-        self.parts = [
-            Part(self.panel, lambda value: gr.update(visible=value)),
-            Part(self.asked, lambda value: gr.update(label=value[0], value=value[1])),
-            Part(self.card_a, lambda value: value),
-            Part(self.card_b, lambda value: value),
-            Part(self.shown, lambda value: value),
-            Part(self.undo_button, lambda value: gr.update(interactive=value)),
-            Part(self.voted, lambda value: value),
-        ]
+        self.outputs = list(self.view(None))
 
     def _build_card(self, side: str) -> gr.Textbox:
         return gr.Textbox(
@@ -61,15 +51,20 @@ class VotePanel:
             elem_id=f"card-{side.lower()}", elem_classes="response", min_width=320,
         )  # fmt: skip
 
-    def values(self, scene: Scene | None) -> list[Any]:
+    def view(self, scene: Scene | None) -> Updates:
         if scene is None or scene.card is None:
-            return [False, ("Prompt", ""), "", "", "", False, ""]
+            return {
+                self.panel: gr.update(visible=False), self.asked: gr.update(label="Prompt", value=""), self.card_a: "",
+                self.card_b: "", self.shown: "", self.undo_button: gr.update(interactive=False), self.voted: "",
+            }  # fmt: skip
         card, counts = scene.card, scene.counts
-        return [
-            True, (f"Pair {card.number} of {counts.total} · {card.category}", card.prompt),
-            card.response_a, card.response_b, f"{scene.name} {card.item_id}",
-            scene.can_undo, views.voted_sentence(counts.voted, counts.total, scene.plan.commitment),
-        ]  # fmt: skip
+        pair = f"Pair {card.number} of {counts.total} · {card.category}"
+        return {
+            self.panel: gr.update(visible=True), self.asked: gr.update(label=pair, value=card.prompt),
+            self.card_a: card.response_a, self.card_b: card.response_b, self.shown: f"{scene.name} {card.item_id}",
+            self.undo_button: gr.update(interactive=scene.can_undo),
+            self.voted: views.voted_sentence(counts.voted, counts.total, scene.plan.commitment),
+        }  # fmt: skip
 
     def vote(self, label: str, shown: str) -> None:
         """Store the vote that `label`'s button stands for on the pair that was `shown`; said twice it counts once."""

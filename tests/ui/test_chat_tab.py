@@ -265,7 +265,7 @@ class TestRefusals:
 
     def test_during_a_run_the_page_says_that_training_waits(self, tab: ChatTab, client: FakeTalker) -> None:
         client.now = EngineState(phase=EnginePhase.READY, run="dpo-1122-1405")
-        assert views.STANDS_STILL in tab.view(None, Shown.BOTH, None)
+        assert tab.view(None, Shown.BOTH, None)[tab.notice] == views.STANDS_STILL
 
 
 class TestTexts:

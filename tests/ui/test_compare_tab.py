@@ -96,8 +96,8 @@ def vote_for_tuned(tab: CompareTab) -> None:
 
 def shown(tab: CompareTab, adapter: str | None = None, mode: Mode = Mode.HUMAN, **drawn: float) -> dict[str, Any]:
     """What the browser is sent, by elem_id."""
-    first, *updates = tab.view(None, True, adapter, mode, views.prompts_of(TABLE, ()), **drawn)
-    return {part.component.elem_id: update for part, update in zip(tab.parts, updates, strict=True)}
+    updates = tab.view(None, True, adapter, mode, views.prompts_of(TABLE, ()), **drawn)
+    return {part.elem_id: update for part, update in updates.items() if part is not tab.seen}
 
 
 def on_screen(tab: CompareTab, item_id: str) -> str:
@@ -192,7 +192,7 @@ class TestBlindness:
 
     def test_nothing_is_looked_at_before_somebody_comes_here(self, tab: CompareTab, adapter: str) -> None:
         start(tab, adapter)
-        assert tab.view(None, False, adapter, Mode.HUMAN, ())[1:] == [gr.skip()] * len(tab.parts)
+        assert tab.view(None, False, adapter, Mode.HUMAN, ()) == gr.skip()
 
 
 class TestVoting:
@@ -223,7 +223,7 @@ class TestVoting:
         assert seen(tab).name == waiting
         anew = build(client)
         assert seen(anew).name == waiting
-        anew.choose(newer.path.stem)
+        anew.worker.choose(newer.path.stem)
         assert seen(anew).name == newer.path.stem
         with pytest.raises(RequestError, match="^There is no comparison named '../up'"):
             anew.worker.choose("../up")
@@ -307,8 +307,8 @@ class TestTheWholeWay:
     def test_what_was_seen_is_not_sent_again(self, tab: CompareTab, adapter: str) -> None:
         start(tab, adapter)
         vote(tab, 1, 1)
-        known, *_ = tab.view(None, True, adapter, Mode.HUMAN, ())
-        assert all(update == gr.skip() for update in tab.view(known, True, adapter, Mode.HUMAN, ())[1:])
+        known = tab.view(None, True, adapter, Mode.HUMAN, ())[tab.seen]
+        assert tab.view(known, True, adapter, Mode.HUMAN, ()) == {tab.seen: known}
 
     def test_a_program_started_anew_finds_the_comparison_as_it_stands(
         self, tab: CompareTab, client: FakeTalker, adapter: str
@@ -354,8 +354,8 @@ class TestStarting:
         self, tab: CompareTab, adapter: str, gemini: FakeGemini
     ) -> None:
         prompts = load_set(Given.STANDARD)
-        _, *updates = tab.view(None, True, adapter, Mode.BOTH, prompts, placebo_share=0.2, max_new_tokens=512)
-        plan = dict(zip([part.component for part in tab.parts], updates, strict=True))[tab.setup.plan]
+        drawn = {"placebo_share": 0.2, "max_new_tokens": 512}
+        plan = tab.view(None, True, adapter, Mode.BOTH, prompts, **drawn)[tab.setup.plan]
         assert "25 prompts: tuned must win 18 of 25 decided to count as better." in plan
         assert "5 pairs are added in which both sides are base" in plan
         assert "60 judge calls, about " in plan
@@ -483,8 +483,7 @@ class TestPrompts:
     def test_only_what_asks_something_counts(self, tab: CompareTab, picker: PromptPicker, adapter: str) -> None:
         assert len(picker.read(TABLE, ())) == 2
         assert picker.read([["", ""]], ()) == ()
-        _, *updates = tab.view(None, True, adapter, Mode.HUMAN, ())
-        button = dict(zip([part.component for part in tab.parts], updates, strict=True))[tab.setup.start_button]
+        button = tab.view(None, True, adapter, Mode.HUMAN, ())[tab.setup.start_button]
         assert button["value"] == "Write a prompt first"
 
 

@@ -9,7 +9,6 @@ from core.runs import RunStatus
 from core.settings import Method
 from core.ui import run_files
 from core.ui.page import Page
-from core.ui.train_tab import _Lead
 from tests.ui.fake_client import STARTER
 
 CARD = Card("spike", "It jumps", "14 at step 12.", "One batch.", "Lower the rate.", {"learning_rate": 1e-4})
@@ -30,7 +29,7 @@ def run() -> runs.Run:
 def filled(page: Page, button: object, advised: list[str]) -> dict[str, object]:
     """What the form would hold after a click on the button."""
     asked = next(asked for known, asked in page.train.run.leads if known is button)
-    inner, *updates = _Lead(page.train.configure, asked).fill("dpo-1126-1210", advised)
+    inner, *updates = page.train.lead(asked)("dpo-1126-1210", advised)
     assert inner.selected == "configure"
     names = {id(field): name for name, field in page.train.configure.fields.items()}
     held = zip(page.train.configure.filled_outputs, updates, strict=True)
@@ -39,7 +38,7 @@ def filled(page: Page, button: object, advised: list[str]) -> dict[str, object]:
 
 def test_a_cards_button_fills_in_the_run_with_its_change(page, run, monkeypatch):
     monkeypatch.setattr(run_files, "advise", lambda evidence: [CARD])
-    form = filled(page, page.train.run.apply_buttons[0], ["spike"])
+    form = filled(page, page.train.run.coach.buttons[0], ["spike"])
     assert (form["learning_rate"], form["beta"], form["pinned"]) == ("1e-4", 0.3, "Why?")
     assert (form["source"], form["earlier_run"], form["from_adapter"]) == ("Earlier run", run.name, "")
     assert page.client.asked == []

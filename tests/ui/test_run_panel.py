@@ -65,8 +65,13 @@ def advised(monkeypatch: pytest.MonkeyPatch) -> list[Card]:
 
 
 def shown(panel: RunPanel, run: Run | None) -> dict[str, object]:
-    """What the panel shows of the run, by the component's id."""
-    return {part.component.elem_id: value for part, value in zip(panel.parts, panel.values(run), strict=True)}
+    """What the panel shows of the run, by the component's id; of what is only shown or hidden, whether it is there."""
+    view = {part.elem_id: update for part, update in panel.view(run).items()}
+    return {name: update["visible"] if is_update(update, "visible") else update for name, update in view.items()}
+
+
+def is_update(update: object, of: str) -> bool:
+    return isinstance(update, dict) and update.keys() == {"__type__", of}
 
 
 def log(run: Run, steps: int, **values: float) -> None:
@@ -149,9 +154,8 @@ def test_held_out_figures_of_a_look_come_with_their_doubt():
     assert curves.held_out_words([{"step": 13, "eval_n": 0}], "dpo") == ""
 
 
-def sent(panel: RunPanel, updates: list[object]) -> dict[str, object]:
-    return {part.component.elem_id: update for part, update in zip(panel.curves.parts, updates[1:], strict=True)
-            if update != gr.skip()}  # fmt: skip
+def sent(panel: RunPanel, updates: dict[object, object]) -> dict[str, object]:
+    return {part.elem_id: update for part, update in updates.items() if part is not panel.curves.drawn}
 
 
 def test_what_is_folded_away_is_not_sent_until_it_is_opened(panel, run):
@@ -159,14 +163,14 @@ def test_what_is_folded_away_is_not_sent_until_it_is_opened(panel, run):
     first = panel.curves.draw(run.name, 0.6, False, None)
     assert {"curve-loss", "curve-margin", "curve-logps"} <= set(sent(panel, first))
     assert "curve-grad-norm" not in sent(panel, first)
-    opened = sent(panel, panel.curves.draw(run.name, 0.6, True, first[0]))
+    opened = sent(panel, panel.curves.draw(run.name, 0.6, True, first[panel.curves.drawn]))
     assert {"curve-grad-norm", "curve-rate"} <= set(opened)
     assert "curve-loss" not in opened
 
 
 def test_only_a_curve_that_went_on_is_drawn_again(panel, run):
     log(run, 3)
-    drawn = panel.curves.draw(run.name, 0.0, False, None)[0]
+    drawn = panel.curves.draw(run.name, 0.0, False, None)[panel.curves.drawn]
     assert sent(panel, panel.curves.draw(run.name, 0.0, False, drawn)) == {}
     runs.append_metrics(run.name, {"step": 4, "loss": 0.1})
     assert set(sent(panel, panel.curves.draw(run.name, 0.0, False, drawn))) == {"curve-loss"}
@@ -217,8 +221,6 @@ def test_only_the_buttons_that_do_something_are_there(panel, run, change, there)
 def test_discard_asks_before_it_does_anything(panel, client, run, monkeypatch):
     said: list[str] = []
     monkeypatch.setattr(gr, "Info", lambda message, **_: said.append(message))
-    assert panel.ask() == gr.update(visible=True)
-    assert client.asked == []
     assert panel.discard_run() == gr.update(visible=False)
     assert client.asked == [("discard_run",)]
     assert said == ["It stops after this step, and nothing of it is kept."]
@@ -248,7 +250,7 @@ def test_a_card_says_what_was_seen_what_it_means_and_what_to_do(panel, run, advi
 
 def test_the_gravest_four_cards_are_shown(panel, run, advised):
     advised += [FLAT, SPIKE, TALK, FLAT, Card("fifth", "Fifth", "", "", "")]
-    assert "Fifth" not in str(panel.values(run))
+    assert "Fifth" not in str(panel.view(run))
 
 
 def test_a_cards_text_stays_text():
@@ -276,8 +278,7 @@ def test_a_rule_that_stumbles_costs_the_cards_and_is_on_record(panel, run, monke
 def lead(panel: RunPanel, run: Run, elem_id: str):
     """The request that a button of the panel leads to."""
     _, request_from = next(found for found in panel.leads if found[0].elem_id == elem_id)
-    return request_from(run.name, next(value for part, value in zip(panel.parts, panel.values(run), strict=True)
-                                       if part.component is panel.coach.advised))  # fmt: skip
+    return request_from(run.name, panel.view(run)[panel.coach.advised])
 
 
 def test_a_cards_button_sets_its_change_on_the_same_data_and_settings(panel, run, advised):
@@ -428,7 +429,7 @@ def test_a_reports_cells_stay_text():
 
 
 def test_the_download_is_a_copy_outside_models(panel, run):
-    update = report_card._copied([run.name, 0, 0])
+    update = report_card._copied((run.name, (0, 0)))
     assert not update["value"].startswith(str(paths.home() / "models"))
     with open(update["value"], encoding="utf-8") as file:
         assert "learning_rate: 0.0005" in file.read()
