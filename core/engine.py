@@ -55,6 +55,7 @@ from core.wire import (
 )
 
 PAGE_GONE = "The playground was closed while it trained. Resume goes on from where it stood."
+GOES_ON = "The run '{}' is going on since {}. Stop it, or wait until it is done."
 TERMINATED = "The engine was asked to end while it trained. Resume goes on from where it stood."
 
 
@@ -182,7 +183,7 @@ class Engine:
     def _do(self, request: Request) -> None:
         if request.verb in RUN_VERBS:
             if self.control is not None:
-                raise BusyError(f"The run '{self.state.run}' is going on. Stop it, or wait until it is done.")
+                raise BusyError(GOES_ON.format(self.state.run, runs.since(runs.read_run(str(self.state.run)))))
             with locks.training():
                 RUN_VERBS[request.verb](self, request)
             return
@@ -303,7 +304,7 @@ class Engine:
         self._choose_base(request.number, model)
         run_work.read(self.loaded(), paths.run_dir(name))
         # Whoever asked looks at the run next, and must not find its last end there.
-        runs.write(run, status=RunStatus.QUEUED, reason="")
+        runs.write(run, status=RunStatus.QUEUED, reason="", started_at=runs.now())
         self.send(request.number, EventKind.RESULT, None)
         self._execute(name, is_resumed=True)
 
