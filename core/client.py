@@ -112,7 +112,7 @@ class EngineClient:
 
     def _read(self, pipe: Connection, process: Any) -> None:
         try:
-            self._bury(self._route_all(pipe, process))
+            self._bury(self._route_all(pipe, process), process.exitcode)
         finally:
             pipe.close()
 
@@ -145,7 +145,7 @@ class EngineClient:
         if box is not None:
             box.put(event)
 
-    def _bury(self, cause: str) -> None:
+    def _bury(self, cause: str, exit_code: int | None) -> None:
         sentence = DEATH.format(cause)
         with self._lock:
             before = self._state
@@ -153,7 +153,7 @@ class EngineClient:
             self._state = replace(before, phase=EnginePhase.DEAD, message=sentence, run=None, adapters=())
             orphans, self._waiting = self._waiting, {}
         if before.run is not None:
-            runs.explain_interruption(before.run, sentence)
+            runs.explain_interruption(before.run, sentence, engine_end.last_words(exit_code, self._log_start))
         for number, box in orphans.items():
             box.put(Event(number, EventKind.ERROR, ("EngineDied", sentence)))
         # One that died while starting would only die again; the next request tries anew.
