@@ -62,7 +62,9 @@ NEEDED = " (a checkpoint takes {:,.1f} MB)"
 
 def execute(resident: ResidentModel, name: str, control: Control, is_resumed: bool = False) -> Run:
     """Do the run, or go on with it. Its end, good or bad, is in the run that comes back and on disk."""
-    reporter = Reporter(replace(runs.read_run(name), status=RunStatus.RUNNING, reason="", started_at=runs.now()), control)
+    reporter = Reporter(
+        replace(runs.read_run(name), status=RunStatus.RUNNING, reason="", started_at=runs.now()), control
+    )
     disk.keep_room(paths.run_dir(name))
     runs.log(name, "resumed" if is_resumed else "started")
     try:

@@ -142,7 +142,7 @@ def test_why_a_process_ended_is_written_only_where_it_did():
     for name in ("lives", "died", "done", "never-was"):
         runs.explain_interruption(name, "The system killed it.", "Exit code -9.")
     assert runs.read_run("died").reason == "The system killed it."
-    logs = [path for path in paths.finetuned_dir().rglob("log.txt")]
+    logs = list(paths.finetuned_dir().rglob("log.txt"))
     assert [path.parent.name for path in logs] == ["died"]
     assert logs[0].read_text().endswith(" interrupted The system killed it. Exit code -9.\n")
     assert (runs.read_run("lives").status, runs.read_run("lives").reason) == (RunStatus.RUNNING, "")
