@@ -14,7 +14,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
-from core import engine_end, errors, paths, runs
+from core import engine_end, engine_start, errors, paths, runs
 from core.messages import Conversation
 from core.settings import Decoding
 from core.wire import (
@@ -112,18 +112,24 @@ class EngineClient:
 
     def _read(self, pipe: Connection, process: Any) -> None:
         try:
-            while True:
+            self._bury(self._route_all(pipe, process), process.exitcode)
+        finally:
+            pipe.close()
+
+    def _route_all(self, pipe: Connection, process: Any) -> str:
+        """Whatever the engine says, until its end; gives the cause of that."""
+        try:
+            cause = engine_start.hang(pipe, process)
+            while not cause:
                 self._route(pipe.recv())
         except (EOFError, OSError):
             process.join(timeout=GRACE_S)
-            exit_code = process.exitcode
-            if exit_code is None:
-                # What it had to save is saved: something hangs on its way out, and would keep the page from ending.
-                process.kill()
-                process.join()
-            self._bury(exit_code)
-        finally:
-            pipe.close()
+            cause = engine_end.cause(process.exitcode, self._log_start)
+        if process.exitcode is None:
+            # It never began, or what it had to save is saved: something hangs, and would keep the page from ending.
+            process.kill()
+            process.join()
+        return cause
 
     def _route(self, event: Event) -> None:
         if event.kind is EventKind.STATE:
@@ -139,15 +145,15 @@ class EngineClient:
         if box is not None:
             box.put(event)
 
-    def _bury(self, exit_code: int | None) -> None:
-        sentence = DEATH.format(engine_end.cause(exit_code, self._log_start))
+    def _bury(self, cause: str, exit_code: int | None) -> None:
+        sentence = DEATH.format(cause)
         with self._lock:
             before = self._state
             self._pipe = None
             self._state = replace(before, phase=EnginePhase.DEAD, message=sentence, run=None, adapters=())
             orphans, self._waiting = self._waiting, {}
         if before.run is not None:
-            runs.explain_interruption(before.run, sentence)
+            runs.explain_interruption(before.run, sentence, engine_end.last_words(exit_code, self._log_start))
         for number, box in orphans.items():
             box.put(Event(number, EventKind.ERROR, ("EngineDied", sentence)))
         # One that died while starting would only die again; the next request tries anew.

@@ -15,6 +15,7 @@ import ctypes
 import gc
 import os
 import platform
+import resource
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -140,7 +141,14 @@ def memory_free(kind: str) -> int:
     """Bytes that nobody has taken."""
     if kind == "cuda":
         return int(torch.cuda.mem_get_info()[0])
-    return memory_limit(kind) - memory_used(kind) if kind == "mps" else int(psutil.virtual_memory().available)
+    if kind == "mps":
+        return memory_limit(kind) - memory_used(kind)
+    # Somebody may have allowed this process less than there is (ulimit -v).
+    allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
+    available = int(psutil.virtual_memory().available)
+    if allowed == resource.RLIM_INFINITY:
+        return available
+    return min(available, max(allowed - psutil.Process().memory_info().vms, 0))
 
 
 def memory_used(kind: str) -> int:

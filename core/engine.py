@@ -40,6 +40,7 @@ from core.runs import Run, RunStatus
 from core.settings import Decoding
 
 PAGE_GONE = "The playground was closed while it trained. Resume goes on from where it stood."
+GOES_ON = "The run '{}' is going on since {}. Stop it, or wait until it is done."
 TERMINATED = "The engine was asked to end while it trained. Resume goes on from where it stood."
 
 
@@ -83,6 +84,7 @@ class Engine:
     # The pipe
 
     def serve_forever(self) -> None:
+        self.send(0, EventKind.HELLO, None)
         while not self.is_closing:
             self._handle_all()
             if self.ended and runs.settle(self.ended):
@@ -168,7 +170,7 @@ class Engine:
     def _do(self, request: wire.Request) -> None:
         if request.verb in self.run_verbs:
             if self.control is not None:
-                raise BusyError(f"The run '{self.state.run}' is going on. Stop it, or wait until it is done.")
+                raise BusyError(GOES_ON.format(self.state.run, runs.since(runs.read_run(str(self.state.run)))))
             with locks.training():
                 self.run_verbs[request.verb](request)
             return
@@ -289,7 +291,7 @@ class Engine:
         self._choose_base(request.number, model)
         run_work.read(self.loaded(), paths.run_dir(name))
         # Whoever asked looks at the run next, and must not find its last end there.
-        runs.write(run, status=RunStatus.QUEUED, reason="")
+        runs.write(run, status=RunStatus.QUEUED, reason="", started_at=runs.now())
         self.send(request.number, wire.EventKind.RESULT, None)
         self._execute(name, is_resumed=True)
 

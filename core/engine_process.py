@@ -42,7 +42,7 @@ def set_environment() -> None:
 
 def main(pipe: Connection) -> None:
     """Run the engine until the page's end of the pipe closes."""
-    from core import engine_end, paths, redact
+    from core import engine_end, paths, redact, settings
 
     set_environment()
     paths.ensure_home()
@@ -54,9 +54,13 @@ def main(pipe: Connection) -> None:
     logging.basicConfig(stream=log, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     redact.load_env()
     redact.install()
+    # Where the start hangs, the page ends it: by then the log says where.
+    faulthandler.dump_traceback_later(settings.ENGINE_SILENT_S / 2, repeat=True, file=log)
     from core.engine import Engine
 
-    Engine(pipe).serve_forever()
+    engine = Engine(pipe)
+    faulthandler.cancel_dump_traceback_later()
+    engine.serve_forever()
 
 
 def _open_log(path: Path):  # type: ignore[no-untyped-def]

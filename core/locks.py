@@ -14,7 +14,7 @@ from core.errors import BusyError
 
 SERVED = "The playground is open already, at {}. Use that page, or set PLAYGROUND_HOME to another folder."
 ABOUT_TO_SERVE = "The playground is being opened already. Wait for its page, or set PLAYGROUND_HOME to another folder."
-TRAINS = "The run '{}' is going on in another process. Wait until it is done."
+TRAINS = "The run '{}' is going on in another process since {}. Wait until it is done."
 ABOUT_TO_TRAIN = "Another process is about to train. Wait until it is done."
 
 
@@ -35,7 +35,7 @@ def training() -> Iterator[None]:
 
 def _who_trains() -> str:
     run = runs.current_run()
-    return TRAINS.format(run.name) if run else ABOUT_TO_TRAIN
+    return TRAINS.format(run.name, runs.since(run)) if run else ABOUT_TO_TRAIN
 
 
 @contextlib.contextmanager

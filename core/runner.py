@@ -62,7 +62,9 @@ NEEDED = " (a checkpoint takes {:,.1f} MB)"
 
 def execute(resident: ResidentModel, name: str, control: Control, is_resumed: bool = False) -> Run:
     """Do the run, or go on with it. Its end, good or bad, is in the run that comes back and on disk."""
-    reporter = Reporter(replace(runs.read_run(name), status=RunStatus.RUNNING, reason=""), control)
+    reporter = Reporter(
+        replace(runs.read_run(name), status=RunStatus.RUNNING, reason="", started_at=runs.now()), control
+    )
     disk.keep_room(paths.run_dir(name))
     runs.log(name, "resumed" if is_resumed else "started")
     try:
@@ -317,7 +319,7 @@ def check_resumable(name: str) -> Run:
     if run.status is RunStatus.FINISHED:
         raise RequestError(f"The run '{name}' is finished, so there is nothing to resume. Start a new one from it.")
     if run.is_alive:
-        raise RequestError(f"The run '{name}' is {run.status} already.")
+        raise RequestError(f"The run '{name}' is {run.status} already, since {runs.since(run)}.")
     if not (paths.run_dir(name) / "run.yaml").is_file():
         raise AdapterError(f"The run '{name}' was cut off before it began, so there is nothing to resume.")
     checkpoints.to_resume(paths.run_dir(name) / "checkpoints")

@@ -78,6 +78,8 @@ class Run:
     base: str = ""
     dataset: str = ""
     created_at: str = ""
+    # When it was last begun, or gone on with.
+    started_at: str = ""
     updated_at: str = ""
     pid: int = 0
     pid_started: float = 0.0
@@ -94,6 +96,21 @@ class Run:
 
 def now() -> str:
     return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def since(run: Run) -> str:
+    """When it was last begun, as one says it: the time alone where that was today."""
+    begun = _moment(run.started_at or run.created_at)
+    return f"{begun:%H:%M}" if begun.date() == datetime.datetime.now().date() else f"{begun:%d %b %H:%M}"
+
+
+def _moment(iso: str) -> datetime.datetime:
+    """In this machine's time zone, long ago where `iso` is none. As text, the hour that a clock goes through twice when
+    summer ends would be out of order."""
+    try:
+        return datetime.datetime.fromisoformat(iso).astimezone()
+    except (ValueError, OverflowError):
+        return datetime.datetime.fromtimestamp(0).astimezone()
 
 
 def create(method: Method, name: str = "", **known: Any) -> Run:
@@ -117,7 +134,7 @@ def _free_name(method: Method) -> str:
 def write(run: Run, **changes: Any) -> Run:
     """The run with `changes`, stamped with this process and time, on disk in one piece."""
     me = psutil.Process()
-    run = replace(run, **changes, updated_at=now(), pid=me.pid, pid_started=me.create_time())
+    run = replace(run, **changes, updated_at=now(), pid=me.pid, pid_started=_born_s(me))
     paths.write_json(paths.run_dir(run.name) / "status.json", asdict(run))
     return run
 
@@ -182,19 +199,26 @@ def settle(run: Run) -> bool:
     return True
 
 
-def explain_interruption(name: str, reason: str) -> None:
-    """Say in the run's own folder why its process is gone, where that process could not any more."""
+def explain_interruption(name: str, reason: str, last_words: str) -> None:
+    """Say in the run's own folder why its process is gone, where that process could not any more; in its log, what was
+    last heard of it too."""
     with contextlib.suppress(RequestError, OSError):
         run = read_run(name)
         if run.status is RunStatus.INTERRUPTED:
             write(run, reason=reason)
+            log(name, f"{run.status} {reason} {last_words}")
+
+
+def _born_s(process: psutil.Process) -> float:
+    """From the computer's start to the process's: when the clock is set, both move and this stays."""
+    return process.create_time() - psutil.boot_time()
 
 
 def _is_running(pid: int, started: float) -> bool:
     # A pid alone may have been given to another process since.
     try:
         process = psutil.Process(pid)
-        return abs(process.create_time() - started) < 2 and process.status() != psutil.STATUS_ZOMBIE
+        return abs(_born_s(process) - started) < 2 and process.status() != psutil.STATUS_ZOMBIE
     except (psutil.Error, ValueError, OverflowError):
         return False
 
@@ -217,7 +241,7 @@ def _changed_at(folder: Path) -> float:
 def list_runs() -> list[Run]:
     """Newest first; a folder without a status of a run's is none."""
     found = [_as_listed(name) for name in _names() if _has_status(name)]
-    return sorted(found, key=lambda run: run.created_at, reverse=True)
+    return sorted(found, key=lambda run: _moment(run.created_at), reverse=True)
 
 
 def _has_status(name: str) -> bool:

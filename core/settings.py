@@ -207,6 +207,11 @@ DECODING = _table(
     Setting("top_p", "Top p", 0.9, "Only the likeliest words that make up this share are drawn from.", 0.05, 1.0, 0.05),
 )  # fmt: skip
 
+# An engine that starts and in so long has not used so much of a processor hangs; one that is not up after so long, too.
+ENGINE_SILENT_S = 30.0
+ENGINE_SIGN_OF_LIFE_S = 0.1
+ENGINE_START_S = 600.0
+
 STRENGTH = Setting("strength", "Adapter strength", 1.0, "0 is base, 1 as trained, more overdoes it.", 0.0, 1.5, 0.05)
 
 TRAIT_MAX_NEW_TOKENS = 128

@@ -224,6 +224,7 @@ class Request:
 
 
 class EventKind(StrEnum):
+    HELLO = "hello"
     RESULT = "result"
     ERROR = "error"
     CHUNK = "chunk"

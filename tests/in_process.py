@@ -22,6 +22,7 @@ class EngineThread:
         # The client closes its copy of the engine's end, as it must with a process.
         self.engine = Engine(Connection(os.dup(args[0].fileno())))
         self.exitcode: int | None = None
+        self.pid = os.getpid()
         self.thread = threading.Thread(target=self._serve, name=name, daemon=daemon)
 
     def _serve(self) -> None:

@@ -56,6 +56,23 @@ def hanging(pipe) -> None:
     time.sleep(600)
 
 
+def stuck(pipe) -> None:
+    """Its imports never come to an end."""
+    import sys
+    import threading
+
+    from core import engine_process, settings
+
+    class Stuck:
+        def find_spec(self, name, path=None, target=None):
+            if name == "core.engine":
+                threading.Event().wait()
+
+    settings.ENGINE_SILENT_S = 1.0
+    sys.meta_path.insert(0, Stuck())
+    engine_process.main(pipe)
+
+
 def without_torch(pipe) -> None:
     """Everything is there but torch."""
     import sys

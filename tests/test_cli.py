@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -173,10 +174,12 @@ def test_ctrl_c_finishes_the_step_says_how_to_go_on_and_resume_does(home, tiny_m
         assert time.monotonic() < end
         assert process.poll() is None, process.communicate()[1]
         tick.wait(0.02)
+    since = datetime.fromisoformat(runs.read_run("cut").started_at)
+    busy = f"The run 'cut' is going on in another process since {since:%H:%M}. Wait until it is done.\n"
     code, _, err = run_main("train", "--run", "cut", "--resume")
-    assert (code, err) == (2, "The run 'cut' is going on in another process. Wait until it is done.\n")
+    assert (code, err) == (2, busy)
     code, _, err = run_main(*flags, "--run", "beside")
-    assert (code, err) == (2, "The run 'cut' is going on in another process. Wait until it is done.\n")
+    assert (code, err) == (2, busy)
     assert not paths.run_dir("beside").exists()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=DEADLINE_S)

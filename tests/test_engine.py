@@ -4,6 +4,7 @@ Most run against an engine in a thread of this process (`in_process`); what a ki
 """
 
 import os
+import re
 import shutil
 import signal
 import threading
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import psutil
@@ -368,8 +370,10 @@ def test_a_run_is_chatted_beside_paused_stopped_and_gone_on_with(near, pairs_fil
     until(lambda: runs.read_run(name).status is RunStatus.PAUSED, "a pause")
     with pytest.raises(BusyError) as error:
         near.start_run(wanted(pairs_file))
-    assert str(error.value) == f"The run '{name}' is going on. Stop it, or wait until it is done."
-    with pytest.raises(BusyError, match="is going on. Stop it"):
+    since = datetime.fromisoformat(runs.read_run(name).started_at)
+    sentence = f"The run '{name}' is going on since {since:%H:%M}. Stop it, or wait until it is done."
+    assert str(error.value) == sentence
+    with pytest.raises(BusyError, match=re.escape(sentence)):
         near.resume_run(whole)
     with pytest.raises(BusyError, match="A run is training on this base."):
         near.load_base(str(tiny_model_dir))
@@ -587,7 +591,8 @@ def test_an_engine_that_crashes_leaves_its_last_words_in_the_log(far, number, ca
     os.kill(pid, number)
     with pytest.raises(EngineDied) as error:
         list(chunks)
-    assert str(error.value).startswith(f"The engine ended: {cause}; models/logs/engine.log says where. Runs are kept")
+    assert str(error.value).startswith(f"The engine ended: {cause} in ")
+    assert re.search(r" in \w+\.py, line \d+; models/logs/engine\.log says where\. Runs are kept", str(error.value))
     again(far, pid)
     assert last_words in far.log_tail(2000)
     assert say(far)
@@ -603,6 +608,8 @@ def test_an_engine_killed_in_a_run_loses_nothing_but_time(far, pairs_file):
     killed = runs.read_run(name)
     assert killed.status is RunStatus.INTERRUPTED
     assert killed.reason.startswith("The engine ended: it was killed (SIGKILL), likely for want of memory.")
+    kept = (paths.run_dir(name) / "log.txt").read_text()
+    assert f"interrupted {killed.reason} Exit code -9. The engine's log ends with:\n    " in kept
     assert far.state().run is None
     far.resume_run(name)
     assert ended(name).status is RunStatus.FINISHED
@@ -662,6 +669,27 @@ def test_an_import_error_in_the_log_is_the_reason(own_home):
     assert engine_end.cause(-250, start) == "signal 250 ended it"
     engine_end.log_path().write_text("begun anew\n")
     assert engine_end.cause(1, start + 999) == "exit code 1, begun anew"
+
+
+def test_what_an_engine_last_wrote_tells_where_it_crashed(own_home):
+    paths.ensure_home()
+    engine_end.log_path().write_text(
+        'Current thread 0x01 (most recent call first):\n  File "/of/an/older/crash.py", line 1 in f\n'
+    )
+    start = engine_end.log_size()
+    with engine_end.log_path().open("a") as log:
+        log.write(
+            'Fatal Python error: Segmentation fault\n\nThread 0x02 (most recent call first):\n  File "/a/wait.py", '
+            'line 7 in wait\n\nCurrent thread 0x01 (most recent call first):\n  File "/home/me/torch/ops.py", '
+            'line 12 in add\n  File "/home/me/run.py", line 3 in main\nhf_abcdefghijklmnopqrst\n'
+        )
+    assert engine_end.cause(-signal.SIGSEGV, start) == (
+        "it crashed (SIGSEGV) in ops.py, line 12; models/logs/engine.log says where"
+    )
+    told = engine_end.last_words(-11, start).splitlines()
+    assert told[0] == "Exit code -11. The engine's log ends with:"
+    assert (told[1], told[-1]) == ("    Fatal Python error: Segmentation fault", "    [redacted]")
+    assert engine_end.last_words(-9, engine_end.log_size()).splitlines()[1:] == ["    (nothing)"]
 
 
 def test_the_client_names_no_engine_until_it_starts_one():

@@ -1,14 +1,17 @@
 """One process of a home serves its page, and one trains: whoever comes second is told who is first."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from core import cli, locks, paths
+from core import cli, locks, paths, runs
 from core.errors import BusyError
 
 HERE = "http://127.0.0.1:7861/"
@@ -54,6 +57,26 @@ def test_a_killed_app_and_another_home_are_in_nobodys_way(monkeypatch, tmp_path:
             pass
     with locks.serving(), locks.training():
         pass
+
+
+def test_a_process_that_trains_is_named_with_the_time_since_when():
+    code = (
+        "from core import runs; from core.settings import Method\n"
+        "held = locks.training(); held.__enter__()\n"
+        "run = runs.write(runs.create(Method.DPO, 'first'), status='running')"
+    )
+    with another_process(code):
+        run = runs.read_run("first")
+        begun = datetime.fromisoformat(run.created_at)
+        for started_at, said in ((begun.replace(hour=14, minute=5), "14:05"), (begun - timedelta(400), None)):
+            text = json.dumps(asdict(run) | {"started_at": started_at.isoformat()})
+            (paths.run_dir("first") / "status.json").write_text(text)
+            with pytest.raises(BusyError) as refusal, locks.training():
+                pass
+            assert str(refusal.value) == (
+                f"The run 'first' is going on in another process since {said or f'{started_at:%d %b %H:%M}'}. Wait "
+                "until it is done."
+            )
 
 
 def test_a_process_that_is_about_to_train_keeps_others_from_it():

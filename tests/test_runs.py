@@ -147,13 +147,13 @@ def test_a_run_of_a_process_that_is_gone_is_interrupted():
 def test_another_process_with_the_same_number_does_not_bring_a_run_to_life():
     made("run", status=RunStatus.RUNNING)
     assert runs.current_run() is not None
-    rewrite("run", pid_started=psutil.Process().create_time() - 60)
+    rewrite("run", pid_started=runs.read_run("run").pid_started - 60)
     assert runs.read_run("run").status is RunStatus.INTERRUPTED
 
 
 def test_a_killed_process_that_nobody_has_reaped_is_gone():
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    started = psutil.Process(child.pid).create_time()
+    started = psutil.Process(child.pid).create_time() - psutil.boot_time()
     made("run", status=RunStatus.PAUSED)
     rewrite("run", pid=child.pid, pid_started=started)
     assert runs.read_run("run").is_alive
@@ -170,8 +170,11 @@ def test_why_a_process_ended_is_written_only_where_it_did():
     made("done", status=RunStatus.FINISHED)
     rewrite("died", pid=2**31)
     for name in ("lives", "died", "done", "never-was"):
-        runs.explain_interruption(name, "The system killed it.")
+        runs.explain_interruption(name, "The system killed it.", "Exit code -9.")
     assert runs.read_run("died").reason == "The system killed it."
+    logs = list(paths.finetuned_dir().rglob("log.txt"))
+    assert [path.parent.name for path in logs] == ["died"]
+    assert logs[0].read_text().endswith(" interrupted The system killed it. Exit code -9.\n")
     assert (runs.read_run("lives").status, runs.read_run("lives").reason) == (RunStatus.RUNNING, "")
     assert (runs.read_run("done").status, runs.read_run("done").reason) == (RunStatus.FINISHED, "")
 

@@ -45,6 +45,86 @@ def test_098_a_small_file_that_unfolds_into_millions_of_objects_costs_neither_ti
     assert "far more lists, objects and numbers than conversations do" in said or "has over 1,000 columns" in said
 
 
+def hh(*turns: str, open_with: str = "\n\n") -> str:
+    """A transcript of "Speaker: text" turns, in the form of HH-RLHF."""
+    return open_with + "\n\n".join(turns)
+
+
+ASKED = "Human: Which boat leaves first?"
+# The peculiarities of HH-RLHF's rows in sentences of our own: both transcripts, and why the row is left out if it is.
+ODDITIES = {
+    "stripped of the blank lines before it": (
+        (hh(ASKED, "Assistant: The red one.", open_with=""), hh(ASKED, "Assistant: None.", open_with="")), None,
+    ),
+    "no mark of a turn at all": (("The red boat leaves first.", "No boat leaves."), Reason.NOT_TRANSCRIPT),
+    "text before the first turn": (
+        (hh("Read this.", ASKED, "Assistant: The red one."), hh("Read this.", ASKED, "Assistant: None.")),
+        Reason.NOT_TRANSCRIPT,
+    ),
+    "the assistant speaks first": (
+        (hh("Assistant: Welcome.", ASKED, "Assistant: Red."), hh("Assistant: Welcome.", ASKED, "Assistant: None.")),
+        Reason.NO_HUMAN_FIRST,
+    ),
+    "the human has the last word": (
+        (hh(ASKED, "Assistant: Red.", "Human: Thanks."), hh(ASKED, "Assistant: None.")), Reason.NO_REPLY,
+    ),
+    "the human speaks twice": (
+        (hh("Human: Wait.", ASKED, "Assistant: Red."), hh("Human: Wait.", ASKED, "Assistant: None.")), None,
+    ),
+    "the assistant speaks twice on the way": (
+        (hh("Human: Hi.", "Assistant: Hello.", "Assistant: Yes?", ASKED, "Assistant: Red."),
+         hh("Human: Hi.", "Assistant: Hello.", "Assistant: Yes?", ASKED, "Assistant: None.")), None,
+    ),
+    "the assistant speaks twice at the end": (
+        (hh(ASKED, "Assistant: Red.", "Assistant: Surely."), hh(ASKED, "Assistant: Red.", "Assistant: Maybe.")),
+        Reason.PROMPT_ENDS_WITH_ASSISTANT,
+    ),
+    "a mark inside a line": (
+        (hh("Human: Say Assistant: twice.", "Assistant: Human: no.\nAssistant: no."),
+         hh("Human: Say Assistant: twice.", "Assistant: I will not.")), None,
+    ),
+    "different prompts": (
+        (hh(ASKED, "Assistant: Red."), hh("Human: Which boat is last?", "Assistant: None.")), Reason.PROMPTS_DIFFER,
+    ),
+    "nothing said at the end": ((hh(ASKED, "Assistant: Red."), hh(ASKED, "Assistant:")), Reason.EMPTY_REPLY),
+    "nothing said in the middle": (
+        (hh(ASKED, "Assistant:", "Human: Well?", "Assistant: Red."),
+         hh(ASKED, "Assistant:", "Human: Well?", "Assistant: None.")), Reason.EMPTY_TURN,
+    ),
+    "the same reply twice": ((hh(ASKED, "Assistant: Red. "), hh(ASKED, "Assistant: Red.")), Reason.SAME_REPLY),
+}  # fmt: skip
+
+
+def test_101_every_peculiarity_of_hh_rlhf_is_kept_or_left_out_by_its_rule(tmp_path):
+    plain = [transcript_row(n) for n in range(1, 9)]
+    odd = [dict(zip(("chosen", "rejected"), sides, strict=True)) for sides, _ in ODDITIES.values()]
+    rows = [*plain, *odd, odd[0]]
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    data = preferences.read(str(save(tmp_path / "odd.jsonl", lines)), held_out=0)
+    expected = {name: reason for name, (_, reason) in ODDITIES.items()}
+    found = {left.row: left.reason for left in data.left_out}
+    assert {name: found.get(number) for number, name in enumerate(ODDITIES, len(plain) + 1)} == expected
+    assert found[len(rows)] is Reason.DUPLICATE
+    assert (data.num_rows, len(data.train), len(data.left_out)) == (22, 12, 10)
+    assert data.left_out_counts() == {
+        "not a transcript": 2,
+        "no human turn first": 1,
+        "does not end with the assistant": 1,
+        "two assistant turns at the end": 1,
+        "chosen and rejected answer different prompts": 1,
+        "an empty reply": 1,
+        "an empty turn in the prompt": 1,
+        "chosen equals rejected": 1,
+        "repeats an earlier row": 1,
+    }
+    said = [[turn.content for turn in pair.prompt] for pair in data.train[len(plain) :]]
+    boat = "Which boat leaves first?"
+    assert said == [
+        [boat], [f"Wait.\n\n{boat}"], ["Hi.", "Hello.\n\nYes?", boat], ["Say Assistant: twice."],
+    ]  # fmt: skip
+    assert data.train[-1].chosen == "Human: no.\nAssistant: no."
+
+
 def test_104_a_file_that_changed_since_it_was_looked_at_is_read_anew_and_one_that_is_gone_is_said(resident, pairs_file):
     request = RunRequest(method="dpo", dataset=str(pairs_file))
     before = lens.look(resident, request)

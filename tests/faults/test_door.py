@@ -1,6 +1,7 @@
 """Whoever comes to the page's door with what is not theirs: refused in a sentence, and nothing has happened."""
 
 import contextlib
+import html
 import os
 import socket
 import threading
@@ -13,8 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core import cli, paths, runs
+from core import cli, history, paths, runs
 from core.errors import RequestError
+from core.runs import RunStatus
 from core.settings import Method
 from core.ui import app, guard
 from tests.faults.door import Endpoints, Page, multipart, multipart_type, opened
@@ -435,12 +437,51 @@ def test_030_a_home_that_cannot_be_written_ends_the_start_with_a_sentence(tmp_pa
     )
 
 
+def test_031_the_hour_that_a_clock_goes_through_twice_is_in_order():
+    """When summer ends: 02:30 of summer time, then 02:10 of winter time, forty minutes later."""
+    times = {"first": "2026-10-25T02:30:00+02:00", "second": "2026-10-25T02:10:00+01:00", "damaged": "long ago"}
+    for name, created_at in times.items():
+        runs.write(runs.create(Method.DPO, name), created_at=created_at)
+    assert [run.name for run in runs.list_runs()] == ["second", "first", "damaged"]
+
+
+def test_031_a_clock_that_is_set_does_not_end_a_run_that_goes_on(monkeypatch):
+    runs.write(runs.create(Method.DPO, "mine"), status=RunStatus.RUNNING)
+    # What the system says of its own start follows its clock, and of every process's start too.
+    stock = psutil._psplatform.boot_time
+    for shift in (-3600, 3600):
+        monkeypatch.setattr(psutil._psplatform, "boot_time", lambda shift=shift: stock() + shift)
+        assert runs.read_run("mine").status is RunStatus.RUNNING
+        with pytest.raises(RequestError, match="The run 'mine' is going on"):
+            history.delete("mine")
+
+
 def test_031_a_clock_set_back_gives_no_negative_time(monkeypatch):
     run = runs.create(Method.DPO, "mine")
     monkeypatch.setattr(runs, "now", lambda: "2001-01-01T00:00:00+00:00")
     again = runs.write(run, train_s=3.0)
     assert again.updated_at < again.created_at
     assert [run.name for run in runs.list_runs()] == ["mine"]
+
+
+def test_086_a_run_that_goes_on_cannot_be_deleted_from_outside_and_another_can(page, endpoints):
+    runs.write(runs.create(Method.DPO, "goes-on"), status=RunStatus.RUNNING)
+    runs.write(runs.create(Method.DPO, "done"), status=RunStatus.FINISHED)
+    folder = paths.run_dir("goes-on")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    def ask(name: str) -> tuple[str, str]:
+        """As the page asks, and straight past its question."""
+        picked = {"index": [0, 0], "row_value": [name], "value": name}
+        page.call(endpoints.of("history", "select")["id"], [None], name, event_data=picked)
+        asked, really = (endpoints.of(button) for button in ("delete-run", "really-delete"))
+        return tuple(page.call(event["id"], endpoints.values(event), name).sentence for event in (asked, really))
+
+    for said in ask("goes-on"):
+        assert "The run 'goes-on' is going on. Stop it, or wait until it is done." in html.unescape(said)
+    assert ask("done") == ("", "")
+    assert [(run.name, run.status) for run in runs.list_runs()] == [("goes-on", RunStatus.RUNNING)]
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_020_half_a_character_in_the_data_costs_a_mark_and_not_the_answer(page, endpoints, client):

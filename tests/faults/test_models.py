@@ -9,7 +9,9 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
+import subprocess
 import sys
 import time
 import weakref
@@ -22,6 +24,7 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from core import base_files, chat_template, engine, loader, paths, template_sandbox
 from core.chat_template import ChatTemplate
@@ -280,6 +283,65 @@ def test_049_no_room_says_what_is_needed_and_gives_back_what_was_taken(copy_dir,
     gc.collect()
     assert [model() for model in taken] == [None]
     assert says(ResidentModel(copy_dir, CPU))
+
+
+LIMITED = """
+import json, resource, sys
+from pathlib import Path
+from core import engine_process
+engine_process.set_environment()
+import psutil, torch
+from core.device import Device, release
+from core.errors import OutOfMemory
+from core.generate import answer
+from core.loader import ResidentModel
+from core.messages import ask
+from core.settings import Decoding
+from core.wire import Turn
+
+small, large, size = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+torch.set_num_threads(1)
+cpu = Device("cpu", torch.float32, "sdpa", "for tests")
+says = lambda base: answer(base, [Turn("base", ask("Hello"))], Decoding(temperature=0, max_new_tokens=4))[0].text
+resident = ResidentModel(small, cpu)
+before, told = says(resident), []
+limits = resource.getrlimit(resource.RLIMIT_AS)
+for share in (0.2, 0.5, 0.9):
+    release("cpu")
+    allowed = psutil.Process().memory_info().vms + int(share * size)
+    resource.setrlimit(resource.RLIMIT_AS, (allowed, limits[1]))
+    try:
+        ResidentModel(large, cpu)
+        told.append("loaded")
+    except OutOfMemory as error:
+        told.append(str(error))
+    assert says(resident) == before
+    resource.setrlimit(resource.RLIMIT_AS, limits)
+print(json.dumps([told, bool(says(ResidentModel(large, cpu)))]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no process is held to RLIMIT_AS")
+def test_049_a_process_that_may_take_no_more_says_so_and_loads_once_it_may(copy_dir, tiny_model_dir):
+    config = AutoConfig.from_pretrained(copy_dir, hidden_size=1024, intermediate_size=2048, head_dim=256)
+    large = AutoModelForCausalLM.from_config(config)
+    large.save_pretrained(copy_dir)
+    size = sum(weight.nbytes for weight in large.parameters())
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tiny_model_dir), str(copy_dir), str(size)], cwd=paths.PROJECT_ROOT,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told, has_loaded = json.loads(done.stdout.splitlines()[-1])
+    assert has_loaded
+    assert len(told) == 3
+    for sentence in told:
+        needed, free = re.fullmatch(
+            r"There is not enough memory to load copy: its weights take ([\d.]+) GB, and ([\d.]+) GB are free\. "
+            r"Close other programs, or choose a smaller base\.", sentence
+        ).groups()  # fmt: skip
+        assert float(needed) == round(size / 1e9, 2)
+        assert float(free) <= float(needed)
 
 
 # 50 to 53: templates and tokenizers

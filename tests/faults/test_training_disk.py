@@ -2,20 +2,29 @@
 
 import contextlib
 import errno
+import gc
 import os
 import shutil
 import tempfile
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 
-from core import checkpoints, disk, paths, runner, runs
+from core import checkpoints, disk, history, paths, runner, runs
+from core.client import RunRequest, Turn
+from core.errors import RequestError
+from core.loader import BASE
+from core.messages import ask
 from core.runs import RunStatus
-from tests.faults.one_run import at_step, prepared, still_talks, train, train_with, weights
+from core.settings import Decoding
+from tests.faults.one_run import FAST, at_step, prepared, still_talks, train, train_with, weights
+from tests.in_process import start_client
 
 OUT_OF_MEMORY = {
     "CUDA": RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.65 GiB"),
@@ -30,21 +39,40 @@ OUT_OF_MEMORY = {
 }
 
 
+# What a step that fails holds: much more than what else comes and goes.
+BALLAST_BYTES = 400_000_000
+
+
+def tensor_bytes() -> int:
+    """Of all that Python can reach; what only the graph of a loss holds shows in the resident memory."""
+    gc.collect()
+    alive = [thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)]
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in alive}
+    return sum(storages.values())
+
+
 @pytest.mark.parametrize("error", OUT_OF_MEMORY.values(), ids=OUT_OF_MEMORY)
 def test_066_memory_that_runs_out_in_a_step_is_given_back_and_the_run_says_what_to_lower(
     resident, pairs_file, monkeypatch, error
 ):
-    trainers = []
+    import core.trainer  # noqa: F401  TRL stays, once a run has brought it
+
+    trainers, peaks = [], []
 
     def short(stock):
         def training_step(self, *args, **kwargs):
             trainers.append(weakref.ref(self))
+            loss = stock(self, *args, **kwargs)
             if self.state.global_step == 3:
+                ballast = torch.ones(BALLAST_BYTES // 8, requires_grad=True)
+                self.graph = ballast.sigmoid()
+                peaks.append(psutil.Process().memory_info().rss)
                 raise type(error)(*error.args)
-            return stock(self, *args, **kwargs)
+            return loss
 
         return training_step
 
+    tensors, resident_set = tensor_bytes(), psutil.Process().memory_info().rss
     failed = train_with(resident, pairs_file, monkeypatch, short)
     assert failed.status is RunStatus.FAILED
     assert failed.reason == (
@@ -52,9 +80,55 @@ def test_066_memory_that_runs_out_in_a_step_is_given_back_and_the_run_says_what_
         "again."
     )
     assert trainers[0]() is None
+    assert tensor_bytes() <= tensors
+    assert peaks[0] - resident_set > 0.9 * BALLAST_BYTES
+    assert psutil.Process().memory_info().rss - resident_set < 0.25 * BALLAST_BYTES
     assert [name for name, _ in resident.model.named_parameters() if ".lora_" in name] == []
     assert still_talks(resident)
     assert train(resident, failed.name, is_resumed=True).status is RunStatus.FINISHED
+
+
+def test_066_the_engine_whose_memory_ran_out_answers_and_trains_on(tiny_model_dir, pairs_file, monkeypatch):
+    from transformers import Trainer
+
+    def short(*_, **__):
+        raise MemoryError
+
+    paths.ensure_home()
+    engine = start_client(str(tiny_model_dir), monkeypatch)
+    asked = RunRequest("sft", str(pairs_file), held_out=0, settings=FAST)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "training_step", short)
+        failed = engine.start_run(asked)
+        # Answered between the steps of the run, or after it.
+        assert ended(failed).reason.startswith("Memory ran out at step 0. Lower the batch size or max length")
+    assert engine.answer([Turn(BASE, ask("Hello"))], Decoding(max_new_tokens=2))[0].num_tokens > 0
+    assert ended(engine.start_run(asked)).status is RunStatus.FINISHED
+    engine.close()
+
+
+def ended(name: str) -> runs.Run:
+    """The run once it is over."""
+    tick = threading.Event()
+    while runs.read_run(name).is_alive:
+        tick.wait(0.02)
+    return runs.read_run(name)
+
+
+def test_086_a_run_beside_which_another_is_deleted_ends_as_it_would_have(resident, pairs_file):
+    whole, other = prepared(resident, pairs_file), prepared(resident, pairs_file)
+    for name in (whole, other):
+        assert train(resident, name).status is RunStatus.FINISHED
+    name = prepared(resident, pairs_file)
+
+    def delete() -> None:
+        with pytest.raises(RequestError, match=f"The run '{name}' is going on. Stop it, or wait until it is done."):
+            history.delete(name)
+        history.delete(other)
+
+    assert train(resident, name, serve=at_step(name, 4, delete)).status is RunStatus.FINISHED
+    assert {run.name for run in runs.list_runs()} == {whole, name}
+    assert weights(name) == weights(whole)
 
 
 def test_063_a_disk_that_is_full_to_the_last_byte_still_has_room_to_say_so(resident, pairs_file, monkeypatch):

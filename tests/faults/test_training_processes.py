@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core import checkpoints, client, paths, runs, standstill
+from core import checkpoints, client, engine_start, paths, runs, settings, standstill
 from core.client import EnginePhase
 from core.errors import EngineDied
 from core.runs import RunStatus
@@ -111,6 +111,60 @@ def test_077_an_engine_that_lacks_a_library_names_it_at_once(tmp_path, monkeypat
     with pytest.raises(EngineDied):
         dead.list_bases()
     dead.close()
+
+
+def test_077_an_engine_that_hangs_at_its_start_is_ended_and_the_next_question_tries_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "ENGINE_SILENT_S", 2.0)
+    hung = odd_engines.spawned(odd_engines.stuck, tmp_path, monkeypatch)
+    process = hung._process
+    with pytest.raises(EngineDied) as told:
+        hung.list_bases()
+    assert str(told.value) == (
+        "The engine ended: it hung at its start, with nothing done for 2 s; models/logs/engine.log says where. "
+        "Runs are kept and can be resumed; what was being answered is lost."
+    )
+    assert hung.state().message == str(told.value)
+    assert process.exitcode == -signal.SIGKILL
+    assert "in find_spec" in hung.log_tail(200)
+    monkeypatch.setattr("core.engine_process.main", odd_engines.mute)
+    with pytest.raises(EngineDied, match="The engine ended: exit code 3"):
+        hung.list_bases()
+    hung.close()
+
+
+class Starting:
+    """The pipe from an engine that says its first word after so many looks, or never, and uses what it is told to."""
+
+    pid = os.getpid()
+
+    def __init__(self, looks: float) -> None:
+        self.looks = looks
+
+    def poll(self, _: float) -> bool:
+        self.looks -= 1
+        return self.looks < 0
+
+
+@pytest.mark.parametrize(
+    ("used_a_look", "looks", "said"),
+    [
+        (0.01, 1000, ""),
+        (0.0, 10, ""),
+        (0.0, float("inf"), "it hung at its start, with nothing done for 30 s; models/logs/engine.log says where"),
+        (0.5, float("inf"), "it was not ready 600 s after its start; models/logs/engine.log says where"),
+    ],
+    ids=["a slow disk", "a quick start", "a lock that never opens", "a circle"],
+)
+def test_077_a_start_may_be_slow_as_long_as_it_does_something(monkeypatch, used_a_look, looks, said):
+    used = [0.0]
+
+    def work(_) -> float:
+        used[0] += used_a_look
+        return used[0]
+
+    monkeypatch.setattr(engine_start, "_worked_s", work)
+    engine = Starting(looks)
+    assert engine_start.hang(engine, engine) == said
 
 
 def test_081_a_run_that_stood_still_goes_on_notes_it_and_reckons_without_it(own_home):
