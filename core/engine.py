@@ -84,7 +84,7 @@ class Engine:
     # The pipe
 
     def serve_forever(self) -> None:
-        self.send(0, EventKind.HELLO, None)
+        self.send(0, wire.EventKind.HELLO, None)
         while not self.is_closing:
             self._handle_all()
             if self.ended and runs.settle(self.ended):
