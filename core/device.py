@@ -15,7 +15,6 @@ import ctypes
 import gc
 import os
 import platform
-import resource
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -143,12 +142,12 @@ def memory_free(kind: str) -> int:
         return int(torch.cuda.mem_get_info()[0])
     if kind == "mps":
         return memory_limit(kind) - memory_used(kind)
-    # Somebody may have allowed this process less than there is (ulimit -v).
-    allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
-    available = int(psutil.virtual_memory().available)
-    if allowed == resource.RLIM_INFINITY:
+    available, process = int(psutil.virtual_memory().available), psutil.Process()
+    if not hasattr(process, "rlimit"):  # outside Linux
         return available
-    return min(available, max(allowed - psutil.Process().memory_info().vms, 0))
+    # Somebody may have allowed this process less than there is (ulimit -v).
+    allowed = process.rlimit(psutil.RLIMIT_AS)[0]
+    return available if allowed == psutil.RLIM_INFINITY else min(available, max(allowed - process.memory_info().vms, 0))
 
 
 def memory_used(kind: str) -> int:

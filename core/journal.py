@@ -4,7 +4,6 @@ Knows nothing of what the records mean. Several threads and processes may share 
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import threading
@@ -12,6 +11,8 @@ from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from core.errors import PlaygroundError
 
@@ -42,24 +43,28 @@ class Journal:
     def alone(self) -> Iterator[None]:
         """Nobody else appends meanwhile, so that what is checked inside still holds when it is written."""
         with self.lock:
+            # One for all journals of the folder, so that no file lies beside each.
+            others = FileLock(self.path.with_name("journals.lock"), mode=0o600)
             try:
                 file = FileIO(self.path, "r+")
+                others.acquire()
             except OSError as error:
                 raise PlaygroundError(f"{self.path} cannot be opened ({error.strerror}). Was it moved?") from None
-            with file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                self._file = file
-                try:
+            try:
+                with file:
+                    self._file = file
                     yield
-                finally:
-                    self._file = None
+            finally:
+                self._file = None
+                others.release()
 
     def append(self, record: dict[str, Any]) -> None:
         """Add a record and see it onto the disk. A write that fails leaves nothing of it behind."""
         assert self._file is not None, "append wants alone() around it"
         file, data = self._file, json.dumps(record, allow_nan=False).encode() + b"\n"
         end = file.seek(0, os.SEEK_END)
-        if end and os.pread(file.fileno(), 1, end - 1) != b"\n":
+        file.seek(max(end - 1, 0))
+        if file.read(1) not in (b"", b"\n"):
             data = b"\n" + data  # the line before was torn off by a kill
         try:
             left = memoryview(data)

@@ -585,7 +585,7 @@ class TestJudging:
             comparison.run(FakeEngine(), judge_at(server))
         comparison.end_early()
         files = [path for path in tmp_path.rglob("*") if path.is_file()]
-        assert len(files) == 2
+        assert {path.suffix for path in files} == {".jsonl", ".log", ".lock"}
         assert not any(KEY.encode() in path.read_bytes() for path in files)
         assert KEY not in to_csv(results(comparison).rows)
 

@@ -174,7 +174,7 @@ class TestBlindness:
         answer = tab.results.open_row(gr.SelectData(None, {"index": [0, 0], "value": "", "row_value": ["own-1"]}))
         assert "base hears" not in json.dumps(answer)
         assert tab.results.export("human") == gr.skip()
-        assert sorted(path.suffix for path in list_comparisons()[0].parent.iterdir()) == [".jsonl", ".log"]
+        assert {path.suffix for path in list_comparisons()[0].parent.iterdir()} == {".jsonl", ".log", ".lock"}
 
     def test_gemini_stays_hidden_until_the_person_has_voted_on_all(
         self, tab: CompareTab, adapter: str, gemini: FakeGemini
