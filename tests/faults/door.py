@@ -5,8 +5,9 @@ import http.client
 import json
 import os
 import secrets
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,6 +120,7 @@ class Endpoints:
     """The page's events by what sets them off: what each takes, and what its fields hold to begin with."""
 
     def __init__(self, page: Page) -> None:
+        self.page = page
         config = page.config()
         self.parts = {part["id"]: part for part in config["components"]}
         self.all = [event for event in config["dependencies"] if event["backend_fn"]]
@@ -144,6 +146,11 @@ class Endpoints:
         assert changed.keys() <= known.keys(), changed.keys() - known.keys()
         return [changed.get(self.label(n), self.parts[n]["props"].get("value")) for n in event["inputs"]]
 
+    def call(self, elem_id: str, session: str = "", kind: str = "", **changed: Any) -> Outcome:
+        """The event that the element sets off, with these fields changed."""
+        event = self.of(elem_id, kind)
+        return self.page.call(event["id"], self.values(event, **changed), session)
+
 
 def look(page: Page, session: str) -> str:
     """What a page that is opened just now shows of itself, on every tab: as the session then knows it, choices too."""
@@ -152,6 +159,13 @@ def look(page: Page, session: str) -> str:
     looks = [event for event in endpoints.all for number, what in event["targets"]
              if what in ("load", "tick") or (what == "select" and kinds.get(number) == "tabitem")]  # fmt: skip
     return "\n".join(str(page.call(event["id"], endpoints.values(event), session)) for event in looks)
+
+
+def until(holds: Callable[[], bool], patience_s: float, what: str) -> None:
+    end, pause = time.monotonic() + patience_s, threading.Event()
+    while not holds():
+        assert time.monotonic() < end, f"{what} did not come"
+        pause.wait(0.1)
 
 
 def multipart_type() -> dict[str, str]:
