@@ -20,7 +20,7 @@ from huggingface_hub import constants
 from core import catalogue, redact
 from core.compare import Comparison, list_comparisons
 from core.export import write_csv
-from core.settings import JUDGE, TRAINING
+from core.settings import JUDGE, TRAINING, Setting
 from core.ui import app
 from tests.fake_gemini import Asked, FakeGemini, Reply, refusal, saying, verdict
 from tests.faults.door import Answer, Endpoints, Outcome, Page, look, multipart, multipart_type, opened, until
@@ -166,11 +166,18 @@ def feed(seed: int) -> Tried:
 
 
 def _is_hurt(asked: tuple[Any, ...]) -> bool:
-    """Whether a run was begun with a number that no slider can show."""
+    """Whether a run was begun with a number that its field cannot show; the rate's field holds a text."""
     given = vars(asked[1])["settings"] if asked[0] == "start_run" else {}
-    numbers = [(TRAINING[name], value) for name, value in given.items() if not isinstance(TRAINING[name].default, str)]
-    return any(not isinstance(value, int | float) or not setting.low <= value <= setting.high
-               for setting, value in numbers)  # fmt: skip
+    return any(not _is_shown(TRAINING[name], value) for name, value in given.items())
+
+
+def _is_shown(setting: Setting, value: Any) -> bool:
+    if isinstance(setting.default, str | bool):
+        return True
+    try:
+        return setting.low <= float(value) <= setting.high
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def _unexplained(outcome: Outcome) -> str:
