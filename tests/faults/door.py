@@ -48,6 +48,8 @@ class Page:
         self.url = url.rstrip("/")
         self.authority = self.url.removeprefix("http://")
         self.cookie = ""
+        # Where it keeps what is sent to it, as far as that is known.
+        self.uploads = ""
 
     def ask(
         self, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None, method: str = ""
@@ -152,13 +154,18 @@ class Endpoints:
         return self.page.call(event["id"], self.values(event, **changed), session)
 
 
-def look(page: Page, session: str) -> str:
-    """What a page that is opened just now shows of itself, on every tab: as the session then knows it, choices too."""
+def look(page: Page, session: str, elem_id: str = "") -> str:
+    """What a page that is opened just now shows of itself, on every tab: as the session then knows it, choices too.
+    With an `elem_id`, of that element alone."""
     endpoints = Endpoints(page)
     kinds = {number: part["type"] for number, part in endpoints.parts.items()}
     looks = [event for event in endpoints.all for number, what in event["targets"]
              if what in ("load", "tick") or (what == "select" and kinds.get(number) == "tabitem")]  # fmt: skip
-    return "\n".join(str(page.call(event["id"], endpoints.values(event), session)) for event in looks)
+    shown = [(event, page.call(event["id"], endpoints.values(event), session)) for event in looks]
+    if not elem_id:
+        return "\n".join(str(outcome) for _, outcome in shown)
+    values = [pair for event, outcome in shown for pair in zip(event["outputs"], outcome.data or (), strict=False)]
+    return "\n".join(str(value) for number, value in values if endpoints.label(number) == elem_id)
 
 
 def until(holds: Callable[[], bool], patience_s: float, what: str) -> None:
@@ -186,7 +193,9 @@ def opened(client: Any, door: guard.Door | None = None, port: int = 0) -> Iterat
         patch.setenv("GRADIO_ALLOWED_PATHS", "/")
         paths.ensure_home()
         url, demo = app.open_page(client, port=port, door=door)
+        page = Page(url)
+        page.uploads = os.environ["GRADIO_TEMP_DIR"]
         try:
-            yield Page(url)
+            yield page
         finally:
             demo.close(verbose=False)

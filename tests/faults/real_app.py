@@ -102,9 +102,9 @@ class RealApp:
     def call(self, elem_id: str, session: str = "", **changed: Any) -> Outcome:
         return Endpoints(self.page).call(elem_id, session, **changed)
 
-    def view(self, session: str = "") -> str:
-        """What a page that is opened just now shows."""
-        return look(self.page, session or secrets.token_hex(6))
+    def view(self, session: str = "", elem_id: str = "") -> str:
+        """What a page that is opened just now shows, or one element of it."""
+        return look(self.page, session or secrets.token_hex(6), elem_id)
 
     def wait_for_engine(self) -> None:
         until(lambda: "on cpu" in self.view(), START_S, "a model that is loaded")

@@ -137,12 +137,18 @@ SURPRISE = "The page met an error of its own"
 @cache
 def _fed() -> list[tuple[dict[str, Any], int | None]]:
     """Every event that takes something, with all its fields at once (None) and with each alone, in one mixed order;
-    what can begin a run comes first."""
+    what can begin a run comes first, and its sliders before the rest."""
     fed = [(event, field) for event in _endpoints().all if event["inputs"]
            for field in (None, *range(len(event["inputs"])))]  # fmt: skip
     random.Random(0).shuffle(fed)
-    start = _endpoints().of("start")["id"]
-    return sorted(fed, key=lambda one: one[0]["id"] != start)
+    return sorted(fed, key=lambda one: -_is_dear(*one))
+
+
+def _is_dear(event: dict[str, Any], field: int | None) -> int:
+    """2 for a slider of what begins a run, 1 for the rest of that, 0 for all else."""
+    if event["id"] != _endpoints().of("start")["id"]:
+        return 0
+    return 1 + (field is not None and _endpoints().parts[event["inputs"][field]]["type"] == "slider")
 
 
 def feed(seed: int) -> Tried:
@@ -206,10 +212,11 @@ def _said(key: str) -> list[Callable[[Asked], Reply]]:
 
 
 @contextlib.contextmanager
-def _listening() -> Iterator[io.StringIO]:
+def _listening() -> Iterator[tuple[io.StringIO, io.StringIO]]:
     """All that is logged or printed meanwhile, HTTP's own debugging included."""
-    text = io.StringIO()
-    handler, names = logging.StreamHandler(text), ("", "httpx", "httpx2", "httpcore", "httpcore2", "google_genai")
+    text, logged = io.StringIO(), io.StringIO()
+    # Not where is printed: what is written there is redacted, and would be of a log that is not.
+    handler, names = logging.StreamHandler(logged), ("", "httpx", "httpx2", "httpcore", "httpcore2", "google_genai")
     before, factory = {name: logging.getLogger(name).level for name in names}, logging.getLogRecordFactory()
     with contextlib.redirect_stderr(text), contextlib.redirect_stdout(text):
         redact.install()
@@ -217,7 +224,7 @@ def _listening() -> Iterator[io.StringIO]:
         try:
             for name in names:
                 logging.getLogger(name).setLevel(logging.DEBUG)
-            yield text
+            yield (text, logged)
         finally:
             logging.getLogger().removeHandler(handler)
             logging.setLogRecordFactory(factory)
@@ -231,7 +238,11 @@ def use_a_key(seed: int) -> Tried:
     draw = random.Random(seed)
     letters = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz0123456789"
     keys = {name: f"Canary{seed}-" + "".join(draw.choices(letters, k=30)) for name in KEYS}
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder, _listening() as printed:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory() as folder,
+        _listening() as (printed, logged),
+    ):
         home = Path(folder)
         for name, key in keys.items():
             patch.setenv(name, key)
@@ -249,9 +260,12 @@ def use_a_key(seed: int) -> Tried:
             used = {name: key in str([asked.headers for asked in server.asked])
                     for server, (name, key) in zip((judge, hub), keys.items(), strict=True)}  # fmt: skip
         files = sorted(home.rglob("*"))
-        places = {"page": seen, "printed": printed.getvalue(), "a file's name": "\n".join(map(str, files))} | {
-            str(file.relative_to(home)): file.read_text(errors="replace") for file in files if file.is_file()
-        }
+        places = {
+            "page": seen,
+            "printed": printed.getvalue(),
+            "logged": logged.getvalue(),
+            "a file's name": "\n".join(map(str, files)),
+        } | {str(file.relative_to(home)): file.read_text(errors="replace") for file in files if file.is_file()}
     wrong = [f"{name} in {place}" for place, text in places.items() for name, key in keys.items() if key in text]
     return Tried(1, (*wrong, *(f"{name} was not used at all" for name, is_used in used.items() if not is_used)))
 
