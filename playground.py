@@ -5,6 +5,7 @@ heavy stands at its top, and it is written so that an old Python can read it and
 """
 
 import importlib.util
+import os
 import sys
 
 PACKAGES = (
@@ -43,6 +44,8 @@ def main():
     if missing:
         print(missing, file=sys.stderr)
         return 1
+    # Whatever is written from here on, by libraries and by the engine too, is for its owner alone.
+    os.umask(0o077)
     from core.cli import main as run
 
     return run(sys.argv[1:])

@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
-from jinja2.exceptions import TemplateError
+from jinja2.exceptions import SecurityError, TemplateError
 
 from core.errors import ModelError
 from core.file_rows import Reason
@@ -28,6 +28,7 @@ MAX_TEMPLATE_CHARS = 200_000
 MAX_ADDED_CHARS = 200_000
 RENDER_LIMIT_S = 3.0
 WRITES_TOO_MUCH = "This model's chat template writes far more than it is given. Take another model."
+NOT_RUN = "This model's chat template does what is not run here: {}. Take another model."
 # Said where the base is shown.
 IN_PLAIN_WORDS = "asked in plain words, as Human and Assistant, because it brings no chat template"
 # What a template can raise, being a program that somebody else wrote.
@@ -140,12 +141,17 @@ class ChatTemplate:
             raise ModelError("This model's chat template does not come to an end. Take another model.") from error
         except MemoryError as error:
             raise ModelError(WRITES_TOO_MUCH) from error
+        except SecurityError as error:
+            raise ModelError(NOT_RUN.format(_reason(error))) from error
         except TEMPLATE_ERRORS as error:
-            reason = (str(error) or type(error).__name__)[:200].rstrip(".")
-            raise TemplateRefusal(f"This model's chat template refuses the conversation: {reason}.") from error
+            raise TemplateRefusal(f"This model's chat template refuses the conversation: {_reason(error)}.") from error
         if len(text) > MAX_ADDED_CHARS + 4 * sum(len(m.content) for m in messages):
             raise ModelError(WRITES_TOO_MUCH)
         return str(text)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) or type(error).__name__)[:200].rstrip(".")
 
 
 def _control_tokens(tokenizer: Any) -> list[str]:

@@ -21,8 +21,12 @@ ABOUT_TO_TRAIN = "Another process is about to train. Wait until it is done."
 @contextlib.contextmanager
 def serving() -> Iterator[Callable[[str], object]]:
     """Inside, no other process serves this home's page; BusyError with its URL where one does. Call it with ours."""
-    with _alone("app", lambda url: SERVED.format(url) if url else ABOUT_TO_SERVE) as file:
-        file.write_text("")
+    with _alone("app", lambda url: SERVED.format(url) if url.strip() else ABOUT_TO_SERVE) as file:
+        try:
+            # A full disk ends the start here, and not once an engine loads and a page has its address to write down.
+            file.write_text("\n")
+        except OSError as error:
+            raise paths.unwritable(file, error) from error
         yield file.write_text
 
 
@@ -48,6 +52,8 @@ def _alone(what: str, refusal: Callable[[str], str]) -> Iterator[Path]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise BusyError(refusal(file.read_text(encoding="utf-8"))) from error
+    except OSError as error:
+        raise paths.unwritable(file, error) from error
     try:
         yield file
     finally:

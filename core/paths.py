@@ -60,12 +60,19 @@ def ensure_home() -> None:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             if os.access(folder, os.W_OK):
                 continue
-            reason = "it is read-only"
-        except OSError as error:
-            reason = error.strerror or "it is not a folder"
-        raise PlaygroundError(
-            f"{folder} cannot be written ({reason}). Make it writable, or set PLAYGROUND_HOME to a folder of yours."
-        )
+            error = OSError(errno.EROFS, "it is read-only")
+        except OSError as found:
+            error = found
+        raise unwritable(folder, error)
+
+
+def unwritable(path: Path, error: OSError) -> PlaygroundError:
+    """What a home that cannot be written says, and the way out."""
+    way_out = "Make room there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Make it writable"
+    return PlaygroundError(
+        f"{path} cannot be written ({error.strerror or 'it is not a folder'}). {way_out}, or set PLAYGROUND_HOME to a "
+        "folder of yours."
+    )
 
 
 def is_name(name: object) -> bool:

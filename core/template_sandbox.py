@@ -26,6 +26,7 @@ AGAIN_S = 1.0
 MAX_NUMBER = 10_000
 MAX_LENGTH = 1_000_000
 TOO_MUCH = "more than a chat template needs"
+NO_FORMATS = "{} on a text is not supported"
 
 
 def _check_numbers(values: Iterator[Any]) -> None:
@@ -62,7 +63,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def wrap_str_format(self, value: Any) -> Any:
         if super().wrap_str_format(value) is not None:
-            raise SecurityError("str.format is not supported")
+            raise SecurityError(NO_FORMATS.format("str.format"))
         return None
 
     def call(self, context: Any, obj: Any, *args: Any, **named: Any) -> Any:
@@ -71,14 +72,15 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().call(context, obj, *args, **named)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        if _is_too_much(operator, left, right):
+        # Of numbers it is a remainder; of a text, or of its bytes, a format.
+        if operator == "%" and not isinstance(left, int | float):
+            raise SecurityError(NO_FORMATS.format("%"))
+        if operator != "%" and _is_too_much(operator, left, right):
             raise MemoryError(TOO_MUCH)
         return super().call_binop(context, operator, left, right)
 
 
 def _is_too_much(operator: str, left: Any, right: Any) -> bool:
-    if operator == "%":
-        return isinstance(left, str)
     if operator == "**":
         return not isinstance(left, int | float) or not isinstance(right, int | float) or abs(right) > 64
     factors = [len(value) if hasattr(value, "__len__") else abs(value) for value in (left, right)]

@@ -152,8 +152,13 @@ class FakeGemini:
             protocol_version = "HTTP/1.1"
             wbufsize = 2**16  # head and body in one packet, or each reply waits for the client's delayed ACK
 
+            def do_GET(self) -> None:
+                self._answer({})
+
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                self._answer(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+
+            def _answer(self, body: dict[str, Any]) -> None:
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 self._send(fake._reply_to(Asked(self.path, headers, body, fake.clock())))
 

@@ -191,7 +191,7 @@ LOOP = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
         ("{% for a in range(999999999) %}{% endfor %}", "This model's chat template refuses the conversation: "),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "This model's chat template refuses the conversation: "),
         ("{% if %}", "This model's chat template refuses the conversation: "),
-        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "This model's chat template refuses the conversation: "),
+        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "This model's chat template does what is not run here: "),
         ("{{ 'x' * 3000000 }}", "This model's chat template writes far more than it is given. Take another model."),
         ("{# " + "x" * 300_000 + " #}", "This model's chat template is too large to be one. Take another model."),
     ],

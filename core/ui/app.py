@@ -86,7 +86,7 @@ def serve(
     own = f"{url}?token={door.token}" if door.token else url
     print(f"Preference Playground: {own}", flush=True)
     if door.is_everywhere:
-        print(f"From other machines: {own.replace(HOST, socket.gethostname(), 1)}", flush=True)
+        print(f"From other machines: {own.replace(HOST, guard.own_address(), 1)}", flush=True)
     if is_browser_opened:
         threading.Thread(target=webbrowser.open, args=(own,), daemon=True).start()
     try:

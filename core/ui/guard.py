@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
+import psutil
 from starlette.middleware import Middleware
 from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,6 +30,8 @@ Check = Callable[[Scope], Refusal | None]
 LOOPBACK = ("127.0.0.1", "localhost")
 # Served on every address that the machine has.
 EVERYWHERE = "0.0.0.0"
+# An address that is kept for documentation, and nobody's.
+ELSEWHERE = "192.0.2.1"
 AUTHORITY = re.compile(r"([a-z0-9.-]+)(?::[0-9]{1,5})?")
 FETCHES = re.compile(r"/proxy=|/file[=/].*://", re.IGNORECASE)
 # For any one request, an upload included; the server counts while it arrives.
@@ -121,6 +124,19 @@ def checked_token(wanted: str | None) -> str:
     if len(token) < MIN_TOKEN or not all(c.isascii() and (c.isalnum() or c in "-_") for c in token):
         raise RequestError(BAD_TOKEN)
     return token
+
+
+def own_address() -> str:
+    """The IPv4 address that other machines reach this one by, without a packet or a look-up; its name where it has
+    none. A name is known to this machine, and to others only where somebody sees to it."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        # Nothing is sent: the system only says from which of its addresses it would be.
+        probe.connect((ELSEWHERE, 9))
+        return str(probe.getsockname()[0])
+    # A network that leads nowhere else has no such route.
+    found = (address for addresses in psutil.net_if_addrs().values() for address in addresses)
+    ours = (address.address for address in found if address.family == socket.AF_INET)
+    return next((own for own in ours if not ipaddress.IPv4Address(own).is_loopback), socket.gethostname())
 
 
 def _is_address(name: str) -> bool:

@@ -5,8 +5,9 @@ import http.client
 import json
 import os
 import secrets
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,8 @@ class Page:
         self.url = url.rstrip("/")
         self.authority = self.url.removeprefix("http://")
         self.cookie = ""
+        # Where it keeps what is sent to it, as far as that is known.
+        self.uploads = ""
 
     def ask(
         self, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None, method: str = ""
@@ -62,7 +65,10 @@ class Page:
                 connection.putheader(name, value.encode("utf-8"))
             connection.endheaders(body)
             got = connection.getresponse()
-            return Answer(got.status, got.read().decode("utf-8", "replace"), dict(got.getheaders()))
+            # A stream that was let in has no end: `listen` is for those.
+            is_endless = "event-stream" in got.headers.get("Content-Type", "")
+            said = b"" if is_endless else got.read()
+            return Answer(got.status, said.decode("utf-8", "replace"), dict(got.getheaders()))
 
     def post(self, path: str, value: Any, headers: Mapping[str, str] | None = None) -> Answer:
         # Python writes NaN and Infinity, as a hostile client would.
@@ -116,6 +122,7 @@ class Endpoints:
     """The page's events by what sets them off: what each takes, and what its fields hold to begin with."""
 
     def __init__(self, page: Page) -> None:
+        self.page = page
         config = page.config()
         self.parts = {part["id"]: part for part in config["components"]}
         self.all = [event for event in config["dependencies"] if event["backend_fn"]]
@@ -141,14 +148,31 @@ class Endpoints:
         assert changed.keys() <= known.keys(), changed.keys() - known.keys()
         return [changed.get(self.label(n), self.parts[n]["props"].get("value")) for n in event["inputs"]]
 
+    def call(self, elem_id: str, session: str = "", kind: str = "", **changed: Any) -> Outcome:
+        """The event that the element sets off, with these fields changed."""
+        event = self.of(elem_id, kind)
+        return self.page.call(event["id"], self.values(event, **changed), session)
 
-def look(page: Page, session: str) -> str:
-    """What a page that is opened just now shows of itself, on every tab: as the session then knows it, choices too."""
+
+def look(page: Page, session: str, elem_id: str = "") -> str:
+    """What a page that is opened just now shows of itself, on every tab: as the session then knows it, choices too.
+    With an `elem_id`, of that element alone."""
     endpoints = Endpoints(page)
     kinds = {number: part["type"] for number, part in endpoints.parts.items()}
     looks = [event for event in endpoints.all for number, what in event["targets"]
              if what in ("load", "tick") or (what == "select" and kinds.get(number) == "tabitem")]  # fmt: skip
-    return "\n".join(str(page.call(event["id"], endpoints.values(event), session)) for event in looks)
+    shown = [(event, page.call(event["id"], endpoints.values(event), session)) for event in looks]
+    if not elem_id:
+        return "\n".join(str(outcome) for _, outcome in shown)
+    values = [pair for event, outcome in shown for pair in zip(event["outputs"], outcome.data or (), strict=False)]
+    return "\n".join(str(value) for number, value in values if endpoints.label(number) == elem_id)
+
+
+def until(holds: Callable[[], bool], patience_s: float, what: str) -> None:
+    end, pause = time.monotonic() + patience_s, threading.Event()
+    while not holds():
+        assert time.monotonic() < end, f"{what} did not come"
+        pause.wait(0.1)
 
 
 def multipart_type() -> dict[str, str]:
@@ -169,7 +193,9 @@ def opened(client: Any, door: guard.Door | None = None, port: int = 0) -> Iterat
         patch.setenv("GRADIO_ALLOWED_PATHS", "/")
         paths.ensure_home()
         url, demo = app.open_page(client, port=port, door=door)
+        page = Page(url)
+        page.uploads = os.environ["GRADIO_TEMP_DIR"]
         try:
-            yield Page(url)
+            yield page
         finally:
             demo.close(verbose=False)

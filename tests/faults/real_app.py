@@ -12,8 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -25,7 +24,7 @@ import psutil
 from core import paths, starter
 from core.runs import Run
 from tests import conftest
-from tests.faults.door import Endpoints, Page, look
+from tests.faults.door import Endpoints, Outcome, Page, look, until
 
 START_S, END_S = 180.0, 60.0
 # Imported by every Python process that has its folder on the path, before anything else.
@@ -44,7 +43,13 @@ def loopback_only(host, *arguments, **named):
     raise socket.gaierror(socket.EAI_NONAME, "there is no network")
 
 
+def by_name(resolve):
+    return lambda host: loopback_only(host, 0) and resolve(host)
+
+
 socket.getaddrinfo = loopback_only
+for resolver in ("gethostbyname", "gethostbyname_ex", "gethostbyaddr"):
+    setattr(socket, resolver, by_name(getattr(socket, resolver)))
 """
 # Quick on two cores, and long enough to be met on the way.
 SMALL = {"limit": 16, "held-out": "0", "setting-looks": 0, "setting-max_length": 128, "setting-checkpoint_every": 5}
@@ -94,14 +99,12 @@ class RealApp:
     def looked_up(self) -> list[str]:
         return (self.home / "looked_up").read_text().split()
 
-    def call(self, elem_id: str, session: str = "", **changed: Any) -> Any:
-        endpoints = Endpoints(self.page)
-        event = endpoints.of(elem_id)
-        return self.page.call(event["id"], endpoints.values(event, **changed), session)
+    def call(self, elem_id: str, session: str = "", **changed: Any) -> Outcome:
+        return Endpoints(self.page).call(elem_id, session, **changed)
 
-    def view(self, session: str = "") -> str:
-        """What a page that is opened just now shows."""
-        return look(self.page, session or secrets.token_hex(6))
+    def view(self, session: str = "", elem_id: str = "") -> str:
+        """What a page that is opened just now shows, or one element of it."""
+        return look(self.page, session or secrets.token_hex(6), elem_id)
 
     def wait_for_engine(self) -> None:
         until(lambda: "on cpu" in self.view(), START_S, "a model that is loaded")
@@ -138,13 +141,6 @@ class RealApp:
         return rest
 
 
-def until(holds: Callable[[], bool], patience_s: float, what: str) -> None:
-    end, pause = time.monotonic() + patience_s, threading.Event()
-    while not holds():
-        assert time.monotonic() < end, f"{what} did not come"
-        pause.wait(0.1)
-
-
 @contextlib.contextmanager
 def at_home(home: Path) -> Iterator[None]:
     """What is read and written inside is that home's."""
@@ -174,7 +170,7 @@ def spawn(home: Path, *flags: str, **more: str) -> RealApp:
     command = [sys.executable, "playground.py", "--no-browser", "--port", "0", *flags]
     process = subprocess.Popen(
         command, cwd=paths.PROJECT_ROOT, env=environment(home, more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, errors="replace",
+        text=True, errors="replace", umask=0o022,
     )  # fmt: skip
     return RealApp(home, process)
 

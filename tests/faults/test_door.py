@@ -1,26 +1,31 @@
 """Whoever comes to the page's door with what is not theirs: refused in a sentence, and nothing has happened."""
 
 import contextlib
+import errno
 import html
 import os
+import secrets
+import shutil
 import socket
+import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.cookies import SimpleCookie
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from core import cli, history, paths, runs
+from core.compare import list_comparisons
 from core.errors import RequestError
 from core.runs import RunStatus
 from core.settings import Method
 from core.ui import app, guard
-from tests.faults.door import Endpoints, Page, multipart, multipart_type, opened
-from tests.ui.fake_talker import FakeTalker, make_adapter
+from tests.faults.door import Endpoints, Page, look, multipart, multipart_type, opened, until
+from tests.ui.fake_talker import FakeTalker, StrictTalker, make_adapter
 
 TOKEN = "a-token-of-ours_0123456789"
 # Nobody has these numbers in mind.
@@ -29,20 +34,24 @@ NO_NUMBERS = [float("nan"), float("inf"), None, "abc", "1e309", 1e308, -1, [1, 2
 
 @pytest.fixture(scope="module")
 def client() -> FakeTalker:
-    return FakeTalker()
+    return StrictTalker()
 
 
 @pytest.fixture(scope="module")
 def shared(client: FakeTalker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PLAYGROUND_HOME", str(tmp_path_factory.mktemp("home")))
+        # What lies beside the uploads is nobody else's, so that a file there is seen.
+        patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
         with opened(client) as page:
             yield page
 
 
 @pytest.fixture
-def page(shared: Page, client: FakeTalker) -> Page:
+def page(shared: Page, client: FakeTalker, monkeypatch: pytest.MonkeyPatch) -> Page:
     paths.ensure_home()
+    # Another page of these tests may have been opened since, and would be looked into instead.
+    monkeypatch.setenv("GRADIO_TEMP_DIR", shared.uploads)
     client.asked.clear()
     client.on_word = lambda: None
     return shared
@@ -146,6 +155,32 @@ def test_005_the_network_is_let_in_only_with_a_token_and_by_its_addresses():
     assert not guard.Door().is_named("192.168.1.7:7860")
 
 
+@pytest.mark.parametrize("leads", ["elsewhere", "nowhere else", "nowhere"])
+def test_005_other_machines_are_given_an_address_that_reaches_this_one(monkeypatch, capsys, looked_up_hosts, leads):
+    class Unconnected(socket.socket):
+        def connect(self, address: object) -> None:
+            raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    class Closed(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            raise KeyboardInterrupt
+
+    if leads != "elsewhere":
+        monkeypatch.setattr(socket, "socket", Unconnected)
+        link = [SimpleNamespace(family=socket.AF_INET, address=address) for address in ("127.0.0.1", "10.1.2.3")]
+        monkeypatch.setattr(psutil, "net_if_addrs", lambda: {"lo": link[:1], "eth0": link[1:] * (leads != "nowhere")})
+    own, demo = guard.own_address(), SimpleNamespace(close=lambda verbose: None)
+    monkeypatch.setattr(app, "open_page", lambda *_: ("http://127.0.0.1:7861/", demo))
+    monkeypatch.setattr(app.threading, "Event", Closed)
+    door = guard.Door(guard.EVERYWHERE, TOKEN)
+    app.serve(FakeTalker(), guard.EVERYWHERE, 7860, False, lambda url: None, door)
+    assert f"From other machines: http://{own}:7861/?token={TOKEN}\n" in capsys.readouterr().out
+    assert own == {"nowhere else": "10.1.2.3", "nowhere": socket.gethostname()}.get(leads, own)
+    assert door.is_named(f"{own}:7861".lower())
+    assert not own.startswith("127.")
+    assert looked_up_hosts == []
+
+
 @pytest.mark.parametrize(("arguments", "words"), [
     (["--host", "0.0.0.0"], "lets other machines in, and then the page asks for a token: add --token."),
     (["--host", "192.168.1.7"], "lets other machines in, and then the page asks for a token: add --token."),
@@ -230,7 +265,7 @@ def test_012_a_file_that_was_not_uploaded_is_refused(page, endpoints, client, ow
     for told in ({"path": named}, {"path": named, "url": named}, {"path": "a", "url": named}, named, [named]):
         for meta in ({"meta": {"_type": "gradio.FileData"}}, {}):
             file = told | meta if isinstance(told, dict) else told
-            outcome = page.call(endpoints.of("start")["id"], endpoints.values(endpoints.of("start"), file=file))
+            outcome = endpoints.call("start", file=file)
             assert outcome.sentence, (file, outcome)
             assert "secret" not in str(outcome)
     assert started(client) == []
@@ -249,7 +284,7 @@ def test_013_an_upload_s_name_leads_nowhere(page, name):
     answer = page.ask("/gradio_api/upload", multipart_type(), multipart(name.replace('"', ""), b"{}"))
     assert answer.status in (200, 400)
     assert set(folder.parent.glob("*")) == before
-    assert all(path.resolve().is_relative_to(folder) and path.parent.parent == folder for path in uploads())
+    assert [path for path in uploads() if not path.resolve().is_relative_to(folder)] == []
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc", "", "ünïcode", "a\x00", "x" * 1_000_000, "<b>x</b>", "$(id)", "con"])
@@ -257,8 +292,7 @@ def test_014_a_name_from_outside_is_no_path(page, endpoints, name):
     runs.create(Method.DPO, "mine")
     picked = {"index": [0, 0], "row_value": ["mine"], "value": "mine"}
     page.call(endpoints.of("history", "select")["id"], [None], "renaming", event_data=picked)
-    rename = endpoints.of("rename-run")
-    outcome = page.call(rename["id"], endpoints.values(rename, **{"run-name": name}), "renaming")
+    outcome = endpoints.call("rename-run", "renaming", **{"run-name": name})
     assert outcome.sentence
     assert len(outcome.sentence) < 500
     assert "<b>" not in outcome.sentence
@@ -271,11 +305,10 @@ def test_014_a_name_from_outside_is_no_path(page, endpoints, name):
 @pytest.mark.parametrize("field", ["setting-learning_rate", "setting-lora_rank", "setting-beta", "setting-epochs",
                                    "setting-seed", "setting-max_length", "limit", "split-seed"])  # fmt: skip
 def test_017_a_number_that_is_none_starts_nothing_and_says_which(page, endpoints, field, refusing):
-    event = endpoints.of("start")
     for value in NO_NUMBERS:
         if (field, value) in (("limit", 1e308), ("split-seed", True), ("limit", True), ("setting-seed", True)):
             continue
-        outcome = page.call(event["id"], endpoints.values(event, **{field: value}))
+        outcome = endpoints.call("start", **{field: value})
         assert outcome.sentence, (field, value, outcome)
         assert refusing == [], (field, value)
 
@@ -298,20 +331,38 @@ def refusing(client, monkeypatch) -> list[object]:
 
 def test_018_a_choice_that_is_gone_is_named(page, endpoints, client):
     make_adapter("mine")
-    send = endpoints.of("chat-send")
     for chosen in ("gone", "", None, "../mine", ["mine"], {"a": 1}, 7):
-        outcome = page.call(send["id"], endpoints.values(send, **{
-            "chat-message": "Hello", "chat-adapter": chosen, "chat-shown": "tuned",
-        }))  # fmt: skip
-        assert outcome.sentence, chosen
+        said = {"chat-message": "Hello", "chat-adapter": chosen, "chat-shown": "tuned"}
+        assert endpoints.call("chat-send", **said).sentence, chosen
     assert client.streamed == []
+
+
+@pytest.mark.parametrize(("button", "fields"), [
+    ("chat-send", {"chat-message": "Hello", "chat-shown": "tuned", "chat-adapter": "mine"}),
+    ("compare-start", {"compare-adapter": "mine"}),
+    ("start", {"from-adapter": "mine"}),
+])  # fmt: skip
+def test_018_an_adapter_deleted_since_the_list_was_shown_is_named_and_nothing_begins(
+    page, endpoints, client, button, fields
+):
+    session = secrets.token_hex(6)
+    make_adapter("mine")
+    make_adapter("other")
+    assert "mine" in look(page, session)
+    known = {"train-model": paths.STARTER_NAME, "from-adapter": ""}
+    offer = next(event for event in endpoints.all if [endpoints.label(n) for n in event["inputs"]] == list(known))
+    assert "mine" in str(page.call(offer["id"], endpoints.values(offer, **known), session))
+    shutil.rmtree(paths.run_dir("mine"))
+    assert "No adapter named 'mine'. There are: other." in html.unescape(
+        endpoints.call(button, session, **fields).sentence
+    )
+    assert ([run.name for run in runs.list_runs()], list_comparisons()) == (["other"], [])
+    assert (client.streamed, client.answered, started(client)) == ([], [], [])
 
 
 @pytest.mark.parametrize("value", ["nothing", "", None, 7, ["tuned"], {"a": 1}])
 def test_018_a_button_that_does_not_exist_is_refused(page, endpoints, client, value):
-    send = endpoints.of("chat-send")
-    outcome = page.call(send["id"], endpoints.values(send, **{"chat-message": "Hello", "chat-shown": value}))
-    assert outcome.sentence
+    assert endpoints.call("chat-send", **{"chat-message": "Hello", "chat-shown": value}).sentence
     assert client.streamed == []
 
 
@@ -384,16 +435,9 @@ def test_023_a_closed_tab_ends_the_response_and_the_next_one_is_answered(page, e
     with contextlib.closing(page.listen("leaving")) as messages:
         assert next(messages)
         assert said.wait(10)
-    until(lambda: client.num_closed > closed, 4)
+    until(lambda: client.num_closed > closed, 4, "the end of the response")
     client.on_word = lambda: None
-    assert page.call(send["id"], endpoints.values(send, **{"chat-message": "Hi", "chat-shown": "base"})).is_done
-
-
-def until(holds, patience_s: float) -> None:
-    end, pause = time.monotonic() + patience_s, threading.Event()
-    while not holds():
-        assert time.monotonic() < end, "it did not come to that"
-        pause.wait(0.02)
+    assert endpoints.call("chat-send", **{"chat-message": "Hi", "chat-shown": "base"}).is_done
 
 
 def test_025_sixty_requests_at_once_are_served_or_told_to_wait(page, endpoints, client):
@@ -485,10 +529,7 @@ def test_086_a_run_that_goes_on_cannot_be_deleted_from_outside_and_another_can(p
 
 
 def test_020_half_a_character_in_the_data_costs_a_mark_and_not_the_answer(page, endpoints, client):
-    send = endpoints.of("chat-send")
-    whole = endpoints.values(send, **{"chat-message": "Hello", "chat-shown": "base"})
-    assert page.call(send["id"], endpoints.values(send, **{"chat-message": "half \ud83d"})).sentence
+    assert endpoints.call("chat-send", **{"chat-message": "half \ud83d"}).sentence
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tests.ui.fake_talker.words_of", lambda turn: ["half", "\ud83d", "said"])
-        session = "half"
-        assert page.call(send["id"], whole, session).is_done
+        assert endpoints.call("chat-send", **{"chat-message": "Hello", "chat-shown": "base"}).is_done

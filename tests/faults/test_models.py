@@ -369,6 +369,7 @@ def with_template(folder: Path, source: str) -> ChatTemplate:
 
 ENDLESS = "This model's chat template does not come to an end."
 REFUSES = "This model's chat template refuses the conversation: "
+NOT_RUN = "This model's chat template does what is not run here: "
 TOO_MUCH = "This model's chat template writes far more than it is given."
 DOUBLING = (
     "{% set ns = namespace(x='x') %}{% for i in range(99999) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}"
@@ -383,8 +384,10 @@ HOSTILE = {
     "adds": (DOUBLING.replace("~", "+"), TOO_MUCH),
     "pads by a filter": ("{{ 'x'|center(1000000000) }}", TOO_MUCH),
     "pads by a method": ("{{ 'x'.ljust(1000000000) }}", TOO_MUCH),
-    "pads by an operator": ("{{ '%1000000000d' % 1 }}", TOO_MUCH),
-    "pads by a format": ("{{ '{:1000000000}'.format(1) }}", REFUSES),
+    "pads by an operator": ("{{ '%1000000000d' % 1 }}", NOT_RUN + "% on a text is not supported. Take another model."),
+    "pads by an operator on bytes": ("{{ '%1000000000d'.encode() % 1 }}", NOT_RUN + "% on a text is not supported."),
+    "writes a text by an operator": ("{{ 'a %s' % messages[0].content }}", NOT_RUN + "% on a text is not supported."),
+    "pads by a format": ("{{ '{:1000000000}'.format(1) }}", NOT_RUN + "str.format on a text is not supported."),
     "pads by a format filter": ("{{ '%1000000000d'|format(1) }}", REFUSES),
     "indents": ("{{ ('a\n' * 9999)|indent(1000000000) }}", TOO_MUCH),
     "indents JSON": ("{{ [[[1]]]|tojson(indent=1000000000) }}", TOO_MUCH),
@@ -394,7 +397,7 @@ HOSTILE = {
     "nests expressions": ("{{ " + "(" * 20_000 + "1" + ")" * 20_000 + " }}", REFUSES),
     "refuses an order": ("{{ raise_exception('Roles must alternate.') }}", REFUSES + "Roles must alternate."),
     "looks for files": ("{% include '/etc/passwd' %}", REFUSES),
-    "looks for Python": ("{{ cycler.__init__.__globals__.os.system('touch was-run') }}", REFUSES),
+    "looks for Python": ("{{ cycler.__init__.__globals__.os.system('touch was-run') }}", NOT_RUN + "access to"),
 }
 
 

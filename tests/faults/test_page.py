@@ -1,9 +1,11 @@
 """The real app in its own process: what it listens on, what it takes from its environment, and who outlives whom."""
 
+import contextlib
 import os
+import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -11,6 +13,7 @@ import pytest
 
 from core import paths
 from core.runs import RunStatus
+from tests.fake_gemini import FakeGemini, prefers
 from tests.faults import real_app
 from tests.faults.real_app import RealApp, make_home, running, spawn, tiny_base, until
 
@@ -99,6 +102,75 @@ def test_029_offline_and_without_a_model_the_page_says_how_to_get_one(tmp_path):
         assert "Traceback" not in said
         assert "starter model" in said
         assert app.call("chat-send", **{"chat-message": "Hello"}).sentence
+
+
+def test_028_what_is_written_for_the_user_is_for_nobody_else(tmp_path):
+    home, temporary = make_home(tmp_path / "home", tiny_base()), tmp_path / "temporary"
+    temporary.mkdir()
+    judged = {"compare-mode": "alone", "compare-placebo_share": 0, "compare-max_new_tokens": 160}
+    with (
+        # A random model seldom comes to an end, and what was cut is not exported.
+        FakeGemini(default=prefers(lambda text: -len(text))) as gemini,
+        running(
+            home, GEMINI_API_KEY="a-key-of-nobody", GOOGLE_GEMINI_BASE_URL=gemini.url, TMPDIR=str(temporary)
+        ) as app,
+    ):
+        app.wait_for_engine()
+        name = app.start_run(**{"setting-epochs": 1})
+        assert app.wait_for_end(name).status is RunStatus.FINISHED
+        assert name in app.view("s")
+        said = app.call("compare-start", "s", **{"compare-adapter": name}, **judged)
+        assert said.is_done, said
+        until(lambda: "model_comparison" in app.view("s") and handed_out(temporary), real_app.END_S, "a result")
+        said = app.call("export-judge", "s")
+        assert "Exported." in str(said)
+    kept = [path for path in (home / "models").rglob("*") if "base" not in path.parts]
+    assert {path.suffix for path in kept} >= {".log", ".jsonl", ".yaml", ".json", ".safetensors", ".txt"}
+    assert [path for path in kept if path.parent.name == "pairs"], said
+    open_to_others = [
+        (oct(path.stat().st_mode), path) for path in [*kept, *temporary.rglob("*")] if seen_by_others(path)
+    ]
+    assert open_to_others == []
+
+
+def handed_out(temporary: Path) -> bool:
+    """Whether the table lies both where it was made and in Gradio's cache of what it hands out."""
+    return len(list(temporary.rglob("model_comparison*.csv"))) >= 2
+
+
+def seen_by_others(path: Path) -> bool:
+    return bool(path.stat().st_mode & 0o077)
+
+
+@contextlib.contextmanager
+def full_disk(folder: Path) -> Iterator[Callable[[], None] | None]:
+    """Inside, `folder` has no room; where no disk may be mounted, what it gives has to be called in the process that is
+    to have none."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True, check=False
+    ).returncode == 0  # fmt: skip
+    try:
+        with contextlib.suppress(OSError):
+            (folder / "ballast").write_bytes(bytes(2**20) if mounted else b"")
+        yield None if mounted else lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    finally:
+        if mounted:
+            subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_030_a_full_disk_ends_the_start_at_once_with_a_sentence(tmp_path):
+    with full_disk(tmp_path) as limit:
+        ended = subprocess.run(
+            [sys.executable, "playground.py", "--no-browser", "--port", "0"], preexec_fn=limit,
+            cwd=paths.PROJECT_ROOT, env={**os.environ, "PLAYGROUND_HOME": str(tmp_path)}, capture_output=True,
+            text=True, timeout=real_app.START_S, check=False,
+        )  # fmt: skip
+        reason, way_out = ("File too large", "Make it writable") if limit else ("No space left on device", "Make room")
+        assert ended.returncode == 1
+        assert f"cannot be written ({reason}). {way_out}" in ended.stderr
+        assert ended.stderr.startswith(str(tmp_path))
+        assert (ended.stdout, ended.stderr.count("\n")) == ("", 1)
+        assert not (tmp_path / "models" / "logs" / "engine.log").exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Sequence
 
 from core import paths, runs
-from core.client import Chunk, EngineState, Response, Turn
+from core.client import Chunk, EngineState, Response, RunRequest, Turn
 from core.messages import Conversation
 from core.settings import Decoding, Method
 from tests.ui.fake_client import READY, FakeClient
@@ -70,6 +70,16 @@ class FakeTalker(FakeClient):
     def asked_of(self) -> list[tuple[str, str]]:
         """(contender, last message) of every turn that was answered, in order."""
         return [(turn.contender, turn.conversation[-1].content) for turns in self.answered for turn in turns]
+
+
+class StrictTalker(FakeTalker):
+    """Refuses a run as the engine does: before a base is asked anything."""
+
+    def start_run(self, request: RunRequest) -> str:
+        from core import run_request
+
+        run_request.check(request)
+        return super().start_run(request)
 
 
 def make_adapter(name: str = "dpo-1122-1405") -> str:

@@ -4,14 +4,13 @@ import itertools
 import logging
 import os
 import socket
-import urllib.error
-import urllib.request
 
 import pytest
 
 from core import paths, redact
 from core.errors import RequestError
 from core.ui import app, guard, notices
+from tests.faults.door import Page, multipart_type
 
 HOSTILE_HOSTS = (
     "evil.com", "127.0.0.1.evil.com", "localhost.evil.com", "192.168.1.7:7860", "[", "[::1", "127.0.0.1:x", "@",
@@ -24,7 +23,7 @@ PATHS = ("/config", "/gradio_api/info", "/gradio_api/queue/join", "/gradio_api/u
 
 
 @pytest.fixture(scope="module")
-def url():
+def page():
     """A bare Gradio page behind the real door; what is on it does not matter here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "environ", os.environ.copy())
@@ -39,44 +38,36 @@ def url():
             run_history=False,
             app_kwargs={"middleware": guard.Door().middlewares(), "max_body_size": guard.MAX_BODY_BYTES},
         )  # fmt: skip
-        yield f"http://127.0.0.1:{port}"
+        yield Page(f"http://127.0.0.1:{port}")
         demo.close(verbose=False)
 
 
-def status(url: str, headers: dict[str, str] | None = None, data: bytes | None = None) -> int:
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, data, headers or {}), timeout=20) as answer:
-            return answer.status
-    except urllib.error.HTTPError as error:
-        return error.code
-
-
-def test_the_page_itself_gets_in(url):
-    own = {"Origin": url, "Sec-Fetch-Site": "same-origin"}
-    assert status(url + "/") == 200
-    assert [status(url + path, own) for path in ("/config", "/gradio_api/info", "/theme.css")] == [200, 200, 200]
+def test_the_page_itself_gets_in(page):
+    own = {"Origin": page.url, "Sec-Fetch-Site": "same-origin"}
+    assert page.ask("/").status == 200
+    assert [page.ask(path, own).status for path in ("/config", "/gradio_api/info", "/theme.css")] == [200, 200, 200]
 
 
 @pytest.mark.parametrize("host", HOSTILE_HOSTS)
-def test_a_name_that_was_pointed_here_is_refused_everywhere(url, host):
-    assert {status(url + path, {"Host": host}) for path in ("/", *PATHS)} == {400}
+def test_a_name_that_was_pointed_here_is_refused_everywhere(page, host):
+    assert {page.ask(path, {"Host": host}).status for path in ("/", *PATHS)} == {400}
 
 
 @pytest.mark.parametrize(("origin", "path"), itertools.product(HOSTILE_ORIGINS, PATHS))
-def test_what_another_page_sends_is_refused_everywhere(url, origin, path):
-    assert status(url + path, {"Origin": origin}) == 403
-    assert status(url + path, {"Origin": origin, "Content-Type": "application/json"}, b"{}") == 403
+def test_what_another_page_sends_is_refused_everywhere(page, origin, path):
+    assert page.ask(path, {"Origin": origin}).status == 403
+    assert page.ask(path, {"Origin": origin, "Content-Type": "application/json"}, b"{}").status == 403
 
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "Cross-Site"])
-def test_a_browser_that_says_it_comes_from_elsewhere_is_refused_without_an_origin(url, path, site):
-    assert status(url + path, {"Sec-Fetch-Site": site}) == 403
+def test_a_browser_that_says_it_comes_from_elsewhere_is_refused_without_an_origin(page, path, site):
+    assert page.ask(path, {"Sec-Fetch-Site": site}).status == 403
 
 
-def test_a_link_from_elsewhere_may_open_the_page_but_not_post_to_it(url):
-    assert status(url + "/", {"Sec-Fetch-Site": "cross-site"}) == 200
-    assert status(url + "/", {"Sec-Fetch-Site": "cross-site"}, b"") == 403
+def test_a_link_from_elsewhere_may_open_the_page_but_not_post_to_it(page):
+    assert page.ask("/", {"Sec-Fetch-Site": "cross-site"}).status == 200
+    assert page.ask("/", {"Sec-Fetch-Site": "cross-site"}, b"").status == 403
 
 
 def test_two_origins_are_not_better_than_one():
@@ -87,23 +78,14 @@ def test_two_origins_are_not_better_than_one():
 
 
 @pytest.mark.parametrize("path", ["/gradio_api/upload", "/gradio_api/queue/join"])
-def test_a_body_over_the_limit_is_refused_before_it_is_sent(url, path):
-    assert answer_to_head(url, path, f"Content-Length: {guard.MAX_BODY_BYTES + 1}") == 413
+def test_a_body_over_the_limit_is_refused_before_it_is_sent(page, path):
+    length = {"Content-Length": str(guard.MAX_BODY_BYTES + 1)}
+    assert page.ask(path, multipart_type() | length, method="POST").status == 413
 
 
 @pytest.mark.parametrize("path", ["/gradio_api/upload", "/gradio_api/queue/join"])
-def test_a_body_of_unknown_length_is_refused(url, path):
-    assert answer_to_head(url, path, "Transfer-Encoding: chunked") == 411
-
-
-def answer_to_head(url: str, path: str, length: str) -> int:
-    """The status that a POST gets when only its head has arrived."""
-    host = url.removeprefix("http://")
-    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\n{length}\r\nContent-Type: multipart/form-data; boundary=b\r\n\r\n"
-    address, port = host.split(":")
-    with socket.create_connection((address, int(port)), timeout=20) as connection:
-        connection.sendall(head.encode())
-        return int(connection.recv(100).split()[1])
+def test_a_body_of_unknown_length_is_refused(page, path):
+    assert page.ask(path, multipart_type() | {"Transfer-Encoding": "chunked"}, method="POST").status == 411
 
 
 def test_nothing_in_the_environment_opens_the_door(monkeypatch):

@@ -61,7 +61,7 @@ def _reload(kept: Kept, seed: int) -> list[str]:
     app = kept.app()
     name = app.start_run(**LONG)
     app.wait_for_step(name, 1 + seed % 20)
-    found = [name in app.view(f"reload-{seed}-{number}") for number in range(3)]
+    found = [name in app.view(f"reload-{seed}-{number}", "run-title") for number in range(3)]
     wrong = [] if all(found) else [f"reload {found.index(False)} does not show {name}"]
     if sentence := app.call("stop").error:
         wrong.append(sentence)
