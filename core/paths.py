@@ -147,8 +147,6 @@ def read_text(path: Path, most: int = MAX_READ_BYTES) -> str:
     """
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "It is not a file", str(path))
-    with path.open("rb") as file:
-        raw = file.read(most + 1)
-    if len(raw) > most:
+    if path.stat().st_size > most:
         raise ValueError(f"more than {most:,} bytes")
-    return raw.decode("utf-8-sig")
+    return path.read_text(encoding="utf-8-sig")
