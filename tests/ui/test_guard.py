@@ -24,10 +24,11 @@ PATHS = ("/config", "/gradio_api/info", "/gradio_api/queue/join", "/gradio_api/u
 
 
 @pytest.fixture(scope="module")
-def url():
+def url(tmp_path_factory):
     """A bare Gradio page behind the real door; what is on it does not matter here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "environ", os.environ.copy())
+        patch.setenv("PLAYGROUND_HOME", str(tmp_path_factory.mktemp("home")))
         guard.harden_environment()
         import gradio as gr
 
