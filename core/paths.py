@@ -64,7 +64,7 @@ def merged_dir() -> Path:
 def ensure_home() -> None:
     """Make the folders, for their owner alone, and prove that they can be written."""
     # Bases are public, and their folder may be shared on purpose.
-    private = (finetuned_dir(), logs_dir(), page_dir(), prompts_dir(), merged_dir())
+    private = (finetuned_dir(), logs_dir(), prompts_dir(), merged_dir())
     for folder in (base_dir(), *private):
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)

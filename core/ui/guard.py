@@ -59,6 +59,7 @@ def harden_environment() -> None:
     The variables beat arguments: GRADIO_ALLOWED_PATHS opens files, GRADIO_SERVER_NAME the network.
     """
     paths.ensure_home()
+    paths.page_dir().mkdir(exist_ok=True, mode=0o700)
     for name in [name for name in os.environ if name.startswith("GRADIO_") or name in HOSTED]:
         del os.environ[name]
     os.environ |= {
