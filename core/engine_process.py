@@ -14,6 +14,8 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from core import paths
+
 MAX_LOG_BYTES = 2_000_000
 LOOK_EVERY_S = 10.0
 
@@ -42,7 +44,7 @@ def set_environment() -> None:
 
 def main(pipe: Connection) -> None:
     """Run the engine until the page's end of the pipe closes."""
-    from core import engine_end, paths, redact, settings
+    from core import engine_end, redact, settings
 
     set_environment()
     paths.ensure_home()
@@ -66,6 +68,7 @@ def main(pipe: Connection) -> None:
 def _open_log(path: Path):  # type: ignore[no-untyped-def]
     """Everything that any library prints goes to the log: the page's terminal stays readable."""
     log = path.open("a", buffering=1, encoding="utf-8", errors="replace")
+    paths.keep_private(path)
     rotate(log, path)
     os.dup2(log.fileno(), sys.stdout.fileno())
     os.dup2(log.fileno(), sys.stderr.fileno())
@@ -87,5 +90,6 @@ def rotate(log, path: Path, *others: int) -> None:  # type: ignore[no-untyped-de
     if os.fstat(log.fileno()).st_size > MAX_LOG_BYTES:
         path.replace(path.with_suffix(".log.1"))
         with path.open("a") as fresh:
+            paths.keep_private(path)
             for descriptor in (log.fileno(), *others):
                 os.dup2(fresh.fileno(), descriptor)

@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,17 @@ def logs_dir() -> Path:
     return home() / "models" / "logs"
 
 
+def page_dir() -> Path:
+    """What the page was sent, and copies of what it hands out; empty whenever no page is served."""
+    return logs_dir() / "page"
+
+
+def new_page_dir() -> Path:
+    """One more folder in there; Gradio hands out what lies in it, and the rest of models/ stays closed to it."""
+    page_dir().mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Path(tempfile.mkdtemp(dir=page_dir()))
+
+
 def prompts_dir() -> Path:
     return home() / "models" / "prompts"
 
@@ -55,9 +67,13 @@ def merged_dir() -> Path:
 
 def ensure_home() -> None:
     """Make the folders, for their owner alone, and prove that they can be written."""
-    for folder in (base_dir(), finetuned_dir(), logs_dir(), prompts_dir(), merged_dir()):
+    # Bases are public, and their folder may be shared on purpose.
+    private = (finetuned_dir(), logs_dir(), prompts_dir(), merged_dir())
+    for folder in (base_dir(), *private):
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if folder in private:
+                keep_private(folder)
             if os.access(folder, os.W_OK):
                 continue
             error = OSError(errno.EROFS, "it is read-only")
@@ -73,6 +89,17 @@ def unwritable(path: Path, error: OSError) -> PlaygroundError:
         f"{path} cannot be written ({error.strerror or 'it is not a folder'}). {way_out}, or set PLAYGROUND_HOME to a "
         "folder of yours."
     )
+
+
+def keep_private(path: Path) -> None:
+    """Others may do nothing with it, whoever made it: git lets everybody read its folders."""
+    if os.name != "posix":
+        return
+    found = path.stat()
+    if found.st_uid == os.getuid() and found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        # There are disks without modes.
+        with contextlib.suppress(PermissionError):
+            path.chmod(stat.S_IMODE(found.st_mode) & stat.S_IRWXU)
 
 
 def is_name(name: object) -> bool:

@@ -10,13 +10,14 @@ import re
 import stat
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from core.errors import RequestError
-from core.paths import PROJECT_ROOT, logs_dir
+from core.paths import PROJECT_ROOT, keep_private, logs_dir
 
 SECRETS = ("GEMINI_API_KEY", "GOOGLE_API_KEY", "HUGGINGFACE_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 LOOKS_LIKE_A_KEY = re.compile(r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{16,}|AIza[A-Za-z0-9_-]{16,}|AQ\.[A-Za-z0-9_-]{16,})")
@@ -72,9 +73,16 @@ def load_env(path: Path = PROJECT_ROOT / ".env") -> None:
         raise RequestError(f"{path} cannot be read as text. Write it anew after .env.example.") from error
 
 
+class _PrivateLog(RotatingFileHandler):
+    def _open(self) -> TextIOWrapper:
+        opened = super()._open()
+        keep_private(Path(self.baseFilename))
+        return opened
+
+
 def open_log(name: str) -> RotatingFileHandler:
-    """A log of this name in models/logs, which never grows beyond twice MAX_LOG_BYTES."""
-    return RotatingFileHandler(logs_dir() / name, maxBytes=MAX_LOG_BYTES, backupCount=1, encoding="utf-8")
+    """A log of this name in models/logs, for its owner alone, which never grows beyond twice MAX_LOG_BYTES."""
+    return _PrivateLog(logs_dir() / name, maxBytes=MAX_LOG_BYTES, backupCount=1, encoding="utf-8")
 
 
 class _RedactingFactory:

@@ -34,7 +34,8 @@ def launch(host: str = HOST, port: int = PORT, is_browser_opened: bool = True, t
     """Serve the playground until Ctrl-C; prints its URL once it answers. An empty `token` has one made up."""
     check_host(host, token)
     door = guard.Door(host, guard.checked_token(token))
-    with locks.serving() as announce:
+    guard.allow_connections()
+    with locks.serving() as announce, guard.page_files():
         log_to_file()
         client = EngineClient()
         client.start()

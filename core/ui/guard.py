@@ -10,10 +10,9 @@ import ipaddress
 import os
 import re
 import secrets
+import shutil
 import socket
-import tempfile
 from collections.abc import Callable, Iterator
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
 import psutil
@@ -21,6 +20,7 @@ from starlette.middleware import Middleware
 from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from core import paths
 from core.errors import RequestError
 
 # A status and a sentence.
@@ -37,11 +37,16 @@ FETCHES = re.compile(r"/proxy=|/file[=/].*://", re.IGNORECASE)
 # For any one request, an upload included; the server counts while it arrives.
 MAX_BODY_BYTES = 20 * 1024 * 1024
 
+# What macOS grants at most; every connection is one, and a Mac begins with 256. A deadline for a request's head, which
+# would end those who never finish theirs, is offered by neither Gradio nor uvicorn.
+MAX_OPEN_FILES = 10_240
+
 # "none" is a person who typed the address, "same-origin" is our own page.
 OWN_FETCH_SITES = ("same-origin", "none")
 
 # Another's reverse proxy, and Hugging Face's own hosts: what they change has no place on a person's machine.
 HOSTED = ("SYSTEM", "SPACE_ID", "SPACE_HOST", "FORWARDED_ALLOW_IPS")
+OF_A_PROXY = (b"x-forwarded-", b"forwarded", b"x-gradio-server")
 
 MIN_TOKEN, TOKEN_LETTERS = 16, "letters, digits, '-' and '_'"
 BAD_TOKEN = f"--token takes at least {MIN_TOKEN} characters out of {TOKEN_LETTERS}. Without a value one is made up."
@@ -56,14 +61,41 @@ def harden_environment() -> None:
 
     The variables beat arguments: GRADIO_ALLOWED_PATHS opens files, GRADIO_SERVER_NAME the network.
     """
+    paths.ensure_home()
+    paths.page_dir().mkdir(exist_ok=True, mode=0o700)
     for name in [name for name in os.environ if name.startswith("GRADIO_") or name in HOSTED]:
         del os.environ[name]
     os.environ |= {
         "GRADIO_ANALYTICS_ENABLED": "False",
-        "GRADIO_TEMP_DIR": tempfile.mkdtemp(prefix="playground-"),
+        "GRADIO_TEMP_DIR": str(paths.page_dir()),
+        # Nobody's word on who asks, and how, is taken.
+        "FORWARDED_ALLOW_IPS": "",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_UPDATE_DOWNLOAD_COUNTS": "0",
     }
+
+
+@contextlib.contextmanager
+def page_files() -> Iterator[None]:
+    """Nothing that the page was sent or handed out is left after it, nor by one that was killed before it; for whoever
+    serves this home alone."""
+    shutil.rmtree(paths.page_dir(), ignore_errors=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(paths.page_dir(), ignore_errors=True)
+
+
+def allow_connections() -> None:
+    """As many open files as the system grants."""
+    if os.name != "posix":
+        return
+    import resource
+
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if most == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, most)
+    if allowed != resource.RLIM_INFINITY and allowed < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 @contextlib.contextmanager
@@ -106,6 +138,7 @@ class Door:
 
     def middlewares(self) -> list[Middleware]:
         return [
+            Middleware(Unforwarded),
             Middleware(Guard, check=self.by_another_name),
             Middleware(Guard, check=from_another_page),
             Middleware(Unframed),
@@ -144,6 +177,18 @@ def _is_address(name: str) -> bool:
         return bool(ipaddress.IPv4Address(name))
     except ValueError:
         return False
+
+
+class Unforwarded:
+    """Drops what a proxy says: none stands before this page, and Gradio takes its own address from such a header."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            scope["headers"] = [(key, value) for key, value in scope["headers"] if not key.startswith(OF_A_PROXY)]
+        await self.app(scope, receive, send)
 
 
 class Guard:
@@ -228,13 +273,9 @@ def _cookie_name(scope: Scope) -> str:
 
 
 def _cookies(scope: Scope, name: str) -> list[str]:
-    found = []
-    for value in _header(scope, b"cookie", is_as_sent=True):
-        try:
-            found += [morsel.value for key, morsel in SimpleCookie(value).items() if key == name]
-        except CookieError:
-            continue
-    return found
+    # By hand: the library drops them all over one that another program of this host has set.
+    sent = [part.partition("=") for value in _header(scope, b"cookie", is_as_sent=True) for part in value.split(";")]
+    return [value.strip() for key, _, value in sent if key.strip() == name]
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, sentence: str) -> None:

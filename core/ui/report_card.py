@@ -4,7 +4,6 @@ Shown once the run is over; its verdict, curves, advice and timeline stand above
 """
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -116,6 +115,4 @@ def table(rows: Mapping[str, str]) -> str:
 
 
 def _copied(of: tuple[str, run_files.Stamp]) -> Any:
-    """Gradio hands out only what lies in a temporary folder; models/ stays closed to it."""
-    folder = tempfile.mkdtemp(prefix="playground-")
-    return gr.update(value=shutil.copy(paths.run_dir(of[0]) / run_files.CONFIG, folder))
+    return gr.update(value=str(shutil.copy(paths.run_dir(of[0]) / run_files.CONFIG, paths.new_page_dir())))

@@ -4,13 +4,12 @@ Shows a comparison's `Results` in the report's words; computes none of it.
 """
 
 import shutil
-import tempfile
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from core import paths
 from core.errors import RequestError
 from core.export import write_csv
 from core.judge import BASE, TUNED
@@ -164,13 +163,13 @@ class ResultsPanel:
         return comparison.results() if comparison else None
 
     def _file(self, ending: str, _: object) -> Any:
-        """The file of this ending, in a folder that Gradio hands out from: models/ stays closed to it."""
+        """The file of this ending, in a folder that Gradio hands out from."""
         comparison, results = self.worker.current(), self._results()
         if comparison is None or results is None:
             return gr.update(value=None)
         path = comparison.path.with_suffix(ending)
         try:
-            copy = Path(tempfile.mkdtemp(prefix="playground-")) / path.name
+            copy = paths.new_page_dir() / path.name
             if ending == ".csv":
                 write_csv(results.rows, copy)
             elif path.is_file():

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import html
+import json
 import os
 import secrets
 import shutil
@@ -112,9 +113,11 @@ def test_007_a_busy_port_gives_way_and_the_origin_follows_it(client):
 
 
 @pytest.fixture(scope="module")
-def private(client: FakeTalker) -> Iterator[Page]:
-    with opened(client, door=guard.Door(token=TOKEN)) as page:
-        yield page
+def private(client: FakeTalker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLAYGROUND_HOME", str(tmp_path_factory.mktemp("private")))
+        with opened(client, door=guard.Door(token=TOKEN)) as page:
+            yield page
 
 
 @pytest.fixture
@@ -146,6 +149,29 @@ def test_001_opening_the_printed_address_once_is_enough(locked, client):
     assert locked.ask("/").status == 200
     assert Endpoints(locked).all
     assert locked.ask("/config", {"Origin": "http://evil.com"}).status == 403
+
+
+@pytest.mark.parametrize("foreign", [
+    'prefs={"a":"b"}', "a[b]=1", "x=a b", "flag", "n=Jürgen", "path=/", "expires=1", "=", "",
+])  # fmt: skip
+def test_001_a_cookie_of_another_program_does_not_shut_the_owner_out(locked, foreign):
+    own = f"playground-{locked.authority.rpartition(':')[2]}={TOKEN}"
+    for cookie in (f"{foreign}; {own}", f"{own}; {foreign}", f"{foreign};{own};{foreign}"):
+        locked.cookie = cookie
+        assert locked.ask("/config").status == 200, cookie
+
+
+@pytest.mark.parametrize(("header", "value"), [
+    ("X-Forwarded-Host", "evil.com"), ("X-Forwarded-Proto", "https"), ("x-gradio-server", "http://evil.com"),
+    ("Forwarded", "host=evil.com"), ("X-Forwarded-For", "203.0.113.9"), ("X-Forwarded-Prefix", "/evil"),
+])  # fmt: skip
+def test_001_the_page_takes_its_address_from_no_proxy(page, header, value):
+    for path in ("/", "/config"):
+        said = page.ask(path, {header: value})
+        assert said.status == 200
+        assert "evil" not in said.body
+        assert f"https://{page.authority}" not in said.body
+    assert json.loads(said.body)["root"] == page.url
 
 
 def test_005_the_network_is_let_in_only_with_a_token_and_by_its_addresses():

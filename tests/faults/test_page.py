@@ -3,6 +3,7 @@
 import contextlib
 import os
 import resource
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -25,12 +26,27 @@ OPENED_WIDE = {
 }  # fmt: skip
 
 
+A_MACS_LIMIT = 256
+PRIVATE, LOGS = ("finetuned", "logs", "prompts", "merged"), ("page.log", "engine.log")
+
+
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealApp]:
     home = make_home(tmp_path_factory.mktemp("home"), tiny_base())
+    as_cloned(home)
     with running(home, **OPENED_WIDE) as app:
         app.wait_for_engine()
         yield app
+
+
+def as_cloned(home: Path) -> None:
+    """The folders as git makes them, and logs of a start before: everybody can read them."""
+    for name in PRIVATE:
+        (home / "models" / name).mkdir()
+        (home / "models" / name).chmod(0o755)
+    for name in LOGS:
+        (home / "models" / "logs" / name).touch()
+        (home / "models" / "logs" / name).chmod(0o644)
 
 
 def test_005_only_this_machine_is_listened_to_whatever_the_environment_says(app):
@@ -54,6 +70,27 @@ def test_008_a_second_app_of_the_same_home_names_the_first(app):
     assert said == (
         f"The playground is open already, at {app.url}. Use that page, or set PLAYGROUND_HOME to another folder.\n"
     )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the limit is POSIX's")
+def test_025_those_who_never_finish_their_request_do_not_shut_the_owner_out(tmp_path):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert before[1] > 1000, "this machine grants too few open files to try it"
+    with contextlib.ExitStack() as stack:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (A_MACS_LIMIT, before[1]))
+        try:
+            app = stack.enter_context(running(make_home(tmp_path, tiny_base()), "--token"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        address, port = app.page.authority.split(":")
+        for _ in range(300):
+            half = stack.enter_context(socket.create_connection((address, int(port)), timeout=real_app.END_S))
+            half.sendall(b"GET / HTTP/1.1\r\nHost: ")
+        token = "".join(app.said).partition("?token=")[2].strip()
+        assert app.page.ask(f"/?token={token}").status == 200
+        assert "Traceback" not in "".join(app.said)
 
 
 def test_026_two_clicks_at_once_are_one_run(app):
@@ -93,6 +130,37 @@ def test_001_the_printed_address_carries_the_token_and_the_disk_does_not(tmp_pat
         assert lock == app.url
         written = [path for path in (home / "models").rglob("*") if path.is_file() and "base" not in path.parts]
         assert [path for path in written if token in path.read_text(errors="replace")] == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+def test_028_what_git_has_made_for_everybody_is_the_owners_alone_after_a_start(app):
+    models = app.home / "models"
+    kept = [*(models / name for name in PRIVATE), *(models / "logs" / name for name in LOGS)]
+    assert {path.name: oct(path.stat().st_mode & 0o777) for path in kept} == (
+        dict.fromkeys(PRIVATE, "0o700") | dict.fromkeys(LOGS, "0o600")
+    )
+
+
+def test_028_what_the_page_was_sent_outlives_neither_its_end_nor_a_kill_and_the_next_start(tmp_path):
+    home, elsewhere = make_home(tmp_path, tiny_base()), tmp_path / "tmp"
+    elsewhere.mkdir()
+
+    def left() -> list[Path]:
+        files = [path for path in tmp_path.rglob("*") if path.is_file() and "base" not in path.parts]
+        return [path for path in files if "treasure" in path.read_text(errors="replace")]
+
+    with running(home, TMPDIR=str(elsewhere)) as app:
+        assert app.page.upload("pairs.jsonl", b"treasure").status == 200
+        [sent] = left()
+        assert [oct(folder.stat().st_mode & 0o077) for folder in (sent.parents[1], sent.parents[2])] == ["0o0", "0o0"]
+        engine = app.kill()
+    psutil.wait_procs(engine, timeout=real_app.END_S)
+    with running(home, TMPDIR=str(elsewhere)) as app:
+        assert left() == []
+        assert app.page.upload("more.jsonl", b"treasure").status == 200
+    assert app.process.returncode == 0
+    assert left() == []
+    assert list(elsewhere.glob("playground-*")) == []
 
 
 def test_029_offline_and_without_a_model_the_page_says_how_to_get_one(tmp_path):

@@ -23,10 +23,11 @@ PATHS = ("/config", "/gradio_api/info", "/gradio_api/queue/join", "/gradio_api/u
 
 
 @pytest.fixture(scope="module")
-def page():
+def page(tmp_path_factory):
     """A bare Gradio page behind the real door; what is on it does not matter here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "environ", os.environ.copy())
+        patch.setenv("PLAYGROUND_HOME", str(tmp_path_factory.mktemp("home")))
         guard.harden_environment()
         import gradio as gr
 
