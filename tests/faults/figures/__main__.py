@@ -89,7 +89,8 @@ def take_apart(figure: Figure, form: str, minutes: float) -> Record:
 
 
 def row(figure: Figure, record: Record, wanted: int) -> tuple[str, ...]:
-    right = record.count - len(record.wrong)
+    # One try can go wrong in several ways.
+    right = max(0, record.count - len(record.wrong))
     verdict = "**wrong**" if record.wrong else "" if record.count >= wanted else f"of {wanted:,}: out of time"
     seeds = f"0 to {len(record.tries) - 1}" if record.tries else "none"
     return (figure.what, figure.target, f"{right:,} of {record.count:,}", seeds, f"{record.seconds:.0f} s", verdict)
