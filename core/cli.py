@@ -219,6 +219,7 @@ def _runs(asked: argparse.Namespace) -> tuple[dict[str, Any] | None, int]:
     found = runs.list_runs()
     for run in found if not asked.json else ():
         line = f"{run.name:28} {run.method:4} {run.status:12} {run.step}/{run.steps} steps  {run.dataset}"
+        line += f"  {run.reason}" if run.status is runs.RunStatus.FAILED else ""
         print(" ".join(redact.for_terminal(line).splitlines()))
     if not found and not asked.json:
         print("No runs yet. Start one: python playground.py train --method dpo --dataset starter")

@@ -26,7 +26,7 @@ from core.export import COLUMNS
 from core.judge import Judge
 from core.prompts import Prompt
 from core.runs import RunStatus
-from core.settings import Decoding
+from core.settings import Decoding, Method
 from tests.conftest import transcript_row
 from tests.fake_gemini import FakeGemini, bad_key, prefers
 
@@ -337,6 +337,12 @@ def test_the_history_lists_every_run(trained, run_main, capsys):
     assert found["first"]["status"] == "finished"
     assert cli.main(["runs"]) == 0
     assert "first" in capsys.readouterr().out
+
+
+def test_the_history_says_why_a_run_failed(capsys):
+    runs.write(runs.create(Method.DPO, "sad"), status=RunStatus.FAILED, reason="The disk is full.")
+    assert cli.main(["runs"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("The disk is full.")
 
 
 # Wrong requests, and failures
