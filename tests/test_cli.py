@@ -342,7 +342,8 @@ def test_the_history_lists_every_run(trained, run_main, capsys):
 def test_the_history_says_why_a_run_failed(capsys):
     runs.write(runs.create(Method.DPO, "sad"), status=RunStatus.FAILED, reason="The disk is full.")
     assert cli.main(["runs"]) == 0
-    assert capsys.readouterr().out.rstrip().endswith("The disk is full.")
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("sad ")]
+    assert line.endswith("The disk is full.")
 
 
 # Wrong requests, and failures

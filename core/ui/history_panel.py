@@ -13,7 +13,7 @@ from core.ui import history_views as views
 from core.ui import run_files
 from core.ui.curve_plots import frame
 from core.ui.notices import shows_errors
-from core.ui.parts import LOOK, QUIET, Updates, hide
+from core.ui.parts import LOOK, QUIET, Updates, hide, picked
 from core.ui.run_views import is_resumable
 from core.ui.takeaway_panel import TakeawayPanel
 
@@ -139,7 +139,7 @@ class HistoryPanel:
 
     @shows_errors
     def pick(self, event: gr.SelectData) -> Any:
-        return self._shown(str(event.row_value[0]))
+        return self._shown(picked(event))
 
     @shows_errors
     def follow(self, name: str) -> Any:

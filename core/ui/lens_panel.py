@@ -15,7 +15,7 @@ from core.ui import lens_views as views
 from core.ui.chat_views import as_blocks
 from core.ui.compare_views import DIFF_COLOURS, ONLY_BASE, ONLY_TUNED
 from core.ui.notices import shows_errors
-from core.ui.parts import LOOK, QUIET, Updates
+from core.ui.parts import LOOK, QUIET, Updates, picked
 from core.wire import DataView, SpanKind
 
 DIFF_LABEL = f"Word by word: {ONLY_BASE} only rejected says it, {ONLY_TUNED} only chosen says it"
@@ -127,7 +127,10 @@ class LensPanel:
 
     @shows_errors
     def show_left_out(self, looked: Looked | None, event: gr.SelectData) -> Any:
-        return self._look(looked, int(event.row_value[0]))
+        number = picked(event)
+        if not number.isdecimal():
+            raise RequestError("Click a row that has a number.")
+        return self._look(looked, int(number))
 
     def _step(self, looked: Looked | None, which: str, row: int | None, step: int) -> Updates:
         rows = views.rows_of(looked.view, which) if looked else ()

@@ -98,9 +98,13 @@ class CheckedBlocks(gr.Blocks):
             raise _unreadable() from error
         # A dropdown that takes what was typed takes a list or a table too.
         if any(isinstance(f, gr.Dropdown) and not isinstance(v, list | None if f.multiselect else str | None)
+               # What starts with a choice always has one, and what is uploaded is a file.
+               or v is None and (isinstance(f, gr.UploadButton) or isinstance(f, gr.Radio) and f.value is not None)
                for f, v in zip(block_fn.inputs, values, strict=True)):  # fmt: skip
             raise _unreadable()
-        return values
+        # A text that nobody has touched may come as nothing at all.
+        return ["" if v is None and isinstance(f, gr.Textbox) else v
+                for f, v in zip(block_fn.inputs, values, strict=True)]  # fmt: skip
 
     async def postprocess_data(self, *args: Any, **kwargs: Any) -> list[Any]:
         sent: list[Any] = _sendable(await super().postprocess_data(*args, **kwargs))

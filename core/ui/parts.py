@@ -10,6 +10,8 @@ from typing import Any
 
 import gradio as gr
 
+from core.errors import RequestError
+
 # By component: its new value, or a `gr.update`.
 Updates = dict[Any, Any]
 
@@ -42,6 +44,14 @@ def changes(seen: gr.State, view: Mapping[Any, Any], before: Mapping[int, Any] |
     new = {part: value for part, value in view.items() if part._id not in known or known[part._id] != value}
     updates = {part: value.make(value.of) if isinstance(value, Made) else value for part, value in new.items()}
     return {seen: {**known, **{part._id: value for part, value in new.items()}}} | updates
+
+
+def picked(event: gr.SelectData) -> str:
+    """The first cell of the row that was clicked, as text; RequestError where whoever asks has clicked none."""
+    row = event.row_value
+    if not isinstance(row, list) or not row:
+        raise RequestError("Click a row of the table.")
+    return str(row[0])
 
 
 def reveal() -> Any:

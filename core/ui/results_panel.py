@@ -21,7 +21,7 @@ from core.ui import compare_views as views
 from core.ui.compare_scene import Scene
 from core.ui.compare_worker import ComparisonWorker
 from core.ui.notices import show, shows_errors
-from core.ui.parts import QUIET, Made, Updates, hide
+from core.ui.parts import QUIET, Made, Updates, hide, picked
 from core.ui.views import as_text
 from core.vote_pairs import write_pairs
 
@@ -137,7 +137,7 @@ class ResultsPanel:
     def open_row(self, event: gr.SelectData) -> Any:
         results = self._results()
         rows = results.rows if results else ()
-        row = next((row for row in rows if event.row_value and row.prompt_id == event.row_value[0]), None)
+        row = next((row for row in rows if row.prompt_id == picked(event)), None)
         if row is None or results is None:
             raise RequestError("This row belongs to a comparison that is no longer shown. Choose one of the table.")
         return [

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.cookies import SimpleCookie
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -337,6 +338,24 @@ def test_017_a_number_that_is_none_starts_nothing_and_says_which(page, endpoints
         outcome = endpoints.call("start", **{field: value})
         assert outcome.sentence, (field, value, outcome)
         assert refusing == [], (field, value)
+
+
+def test_017_nothing_at_all_in_every_field_of_every_event_is_no_surprise(page, endpoints):
+    events = [event for event in endpoints.all if event["inputs"]]
+    assert len(events) > 50
+    chosen = [event for event in events if "select" in endpoints.name(event)]
+    for event, row in [(event, ["x"]) for event in events] + list(product(chosen, ([], None))):
+        picked = {"index": [0, 0], "row_value": row, "value": "x"}
+        outcome = page.call(event["id"], [None] * len(event["inputs"]), event_data=picked)
+        assert outcome.is_done or outcome.sentence, (endpoints.name(event), outcome)
+        assert "The page met an error of its own" not in outcome.sentence, endpoints.name(event)
+
+
+def test_017_a_text_that_nobody_touched_is_empty(page, endpoints):
+    assert (
+        "Write a name for your set first." in endpoints.call("compare-save-set", **{"compare-set-name": None}).sentence
+    )
+    assert endpoints.call("chat-send", **{"chat-message": None}).is_done
 
 
 @pytest.fixture
