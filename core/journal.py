@@ -42,21 +42,17 @@ class Journal:
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Nobody else appends meanwhile, so that what is checked inside still holds when it is written."""
-        with self.lock:
-            # One for all journals of the folder, so that no file lies beside each.
-            others = FileLock(self.path.with_name("journals.lock"), mode=0o600)
+        with self.lock, contextlib.ExitStack() as stack:
             try:
-                file = FileIO(self.path, "r+")
-                others.acquire()
+                # One lock for all journals of the folder, so that none lies beside each.
+                stack.enter_context(FileLock(self.path.with_name("journals.lock"), mode=0o600))
+                self._file = stack.enter_context(FileIO(self.path, "r+"))
             except OSError as error:
                 raise PlaygroundError(f"{self.path} cannot be opened ({error.strerror}). Was it moved?") from None
             try:
-                with file:
-                    self._file = file
-                    yield
+                yield
             finally:
                 self._file = None
-                others.release()
 
     def append(self, record: dict[str, Any]) -> None:
         """Add a record and see it onto the disk. A write that fails leaves nothing of it behind."""

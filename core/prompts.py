@@ -56,7 +56,7 @@ def read_prompts(path: Path) -> list[Prompt]:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise RequestError(f"{path} is larger than {MAX_FILE_BYTES // 2**20} MB; a prompts file is {FORM}.")
-        entries = json.loads(read_text(path, MAX_FILE_BYTES))
+        entries = json.loads(read_text(path))
     except OSError as error:
         raise RequestError(f"{path} cannot be read ({error.strerror}). Give the path of a prompts file.") from None
     except (ValueError, RecursionError):

@@ -48,8 +48,7 @@ RESUMABLE = (RunStatus.STOPPED, RunStatus.INTERRUPTED, RunStatus.FAILED)
 KILLED = "The process that trained it ended before it was done. Resume goes on from the last checkpoint."
 DAMAGED = "Its status.json is damaged."
 CLOSED = "Its folder may not be read. Give it back to your own account: sudo chown -R $USER '{}'."
-# Of a run's own values, its facts and its result: the numbers, what is no number, and what is several.
-FIGURES = ("phase_done", "phase_total", "step", "steps", "eta_s", "pid", "pid_started", "train_s", "peak_memory_bytes")
+# Of a run's facts and its result: what is no number, and what is several by name.
 NAMED = ("follows", "then")
 GROUPS = ("left_out", "margin", "per_token", "trait", "chosen_gain")
 # No time, size or count of a run comes near it.
@@ -164,8 +163,9 @@ def _parse(name: str, raw: Any) -> Run | None:
     kept = {key: value for key, value in raw.items() if key in empty} if isinstance(raw, dict) else {}
     if not all(_is_like(value, empty[key]) for key, value in kept.items()) or kept.get("status") not in set(RunStatus):
         return None
-    grouped = [kept[key] for key in ("facts", "result") if key in kept]
-    if not all(map(_holds_figures, [{key: value for key, value in kept.items() if key in FIGURES}, *grouped])):
+    numbers = {key: value for key, value in kept.items() if isinstance(value, int | float)}
+    figures = (numbers, kept.get("facts", {}), kept.get("result", {}))
+    if not all(_is_figure(*item) for known in figures for item in known.items()):
         return None
     return Run(**kept | {"name": name, "status": RunStatus(kept["status"])})
 
@@ -176,13 +176,13 @@ def _is_like(value: object, example: object) -> bool:
     return isinstance(value, str if isinstance(example, str) else type(example))
 
 
-def _holds_figures(values: Mapping[str, Any]) -> bool:
-    """Whether every value is a number that can be shown, or unknown; those of a group, each of its own."""
-    alone = {name: value for name, value in values.items() if name not in (*NAMED, *GROUPS)}
-    groups = [values[name] for name in GROUPS if values.get(name) is not None]
-    return all(
-        value is None or isinstance(value, int | float) and abs(value) <= MOST for value in alone.values()
-    ) and all(isinstance(group, dict) and _holds_figures(group) for group in groups)
+def _is_figure(name: str, value: object) -> bool:
+    """Whether it is a number that can be shown, or unknown, or what bears that name may be something else."""
+    if name in NAMED or value is None:
+        return True
+    if name in GROUPS:
+        return isinstance(value, dict) and all(_is_figure(*item) for item in value.items())
+    return isinstance(value, int | float) and abs(value) <= MOST
 
 
 def settle(run: Run) -> bool:

@@ -73,7 +73,7 @@ def _load(path: Path) -> dict[Any, Any]:
     if size > MAX_BYTES:
         raise RequestError(f"{path.name} has {size:,} bytes, and a settings file at most {MAX_BYTES:,}.")
     try:
-        config = yaml.safe_load(paths.read_text(path, MAX_BYTES))
+        config = yaml.safe_load(paths.read_text(path))
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise RequestError(f"{path.name} is not a readable YAML file ({_where(error)}).") from error
     if not isinstance(config, dict):

@@ -121,9 +121,9 @@ class ConfigurePanel:
     def wire(self, world: gr.State) -> None:
         """The plan follows every change of the form, and of `world`: what engine and runs are doing."""
         self.planned: dict[str, Any] = {"fn": self.plan, "inputs_kwargs": {"seated": self.seated, **self.fields},
-                                        "outputs": [*self.card.outputs, self.save], **QUIET}  # fmt: skip
+                                        "outputs": [*self.card.outputs, self.save], **LOOK}  # fmt: skip
         plain = [field for name, field in self.fields.items() if name not in SEATING]
-        gr.on([*fields.settled(plain), *self.data.resets], trigger_mode="always_last", **self.planned)
+        gr.on([*fields.settled(plain), *self.data.resets], **self.planned)
         seating: list[Any] = [self.preset, *(self.fields[name] for name in SEATING)]
         read = {"seated": self.seated, "preset": self.preset, **self.fields}
         # By hand only: what fills in the form sets its fields one after the other, and what stands in between is no

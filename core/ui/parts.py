@@ -42,8 +42,15 @@ def changes(seen: gr.State, view: Mapping[Any, Any], before: Mapping[int, Any] |
     """What of the view a session was not shown `before`; and for `seen`, all that it has been shown by then."""
     known = before or {}
     new = {part: value for part, value in view.items() if part._id not in known or known[part._id] != value}
-    updates = {part: value.make(value.of) if isinstance(value, Made) else value for part, value in new.items()}
+    updates = {part: _sent(value) for part, value in new.items()}
     return {seen: {**known, **{part._id: value for part, value in new.items()}}} | updates
+
+
+def _sent(value: Any) -> Any:
+    if isinstance(value, Made):
+        return value.make(value.of)
+    # Gradio takes an update's value out of it, and what is remembered has to keep its own.
+    return dict(value) if isinstance(value, dict) else value
 
 
 def picked(event: gr.SelectData) -> str:

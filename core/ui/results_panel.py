@@ -136,8 +136,8 @@ class ResultsPanel:
     @shows_errors
     def open_row(self, event: gr.SelectData) -> Any:
         results = self._results()
-        rows = results.rows if results else ()
-        row = next((row for row in rows if row.prompt_id == picked(event)), None)
+        chosen, rows = picked(event), results.rows if results else ()
+        row = next((row for row in rows if row.prompt_id == chosen), None)
         if row is None or results is None:
             raise RequestError("This row belongs to a comparison that is no longer shown. Choose one of the table.")
         return [

@@ -43,6 +43,7 @@ def wait_until_over(page: Page) -> None:
 
 
 def test_a_first_visit_is_one_click_away_from_training(page: Page):
+    expect(page.locator("#train-model input")).to_have_value(re.compile("SmolLM2"))
     expect(page.get_by_role("radio", name="Starter")).to_be_checked()
     expect(page.locator("#plan-words")).to_contain_text("120 pairs from the starter data, 40 held out")
     expect(page.locator("#plan-words")).to_contain_text("Nothing is downloaded.")
