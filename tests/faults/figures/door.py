@@ -249,7 +249,7 @@ def use_a_key(seed: int) -> Tried:
         patch.setenv("PLAYGROUND_HOME", folder)
         for name, value in {"judge_rate_per_s": 1000.0, "judge_attempts": 1}.items():
             patch.setitem(JUDGE, name, replace(JUDGE[name], default=value))
-        # The files that the page hands out lie there.
+        # What is put aside for a moment lies there.
         (home / "temporary").mkdir()
         patch.setattr(tempfile, "tempdir", str(home / "temporary"))
         judge, hub = (FakeGemini(default=draw.choice(_said(key))) for key in keys.values())
