@@ -28,9 +28,11 @@ NO_BROWSER = (
     "The browser tests need Chromium. Install it with your system's package manager (apt-get install chromium), or "
     "let Playwright bring its own: python -m playwright install chromium."
 )
+# A name of somebody else's, which leads to this machine as a rebound one does.
+ELSEWHERE = "evil.test"
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync",
+    "--disable-sync", f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1",
 ]  # fmt: skip
 # A cold start imports torch beside everything else that a test machine does.
 START_S = 180

@@ -74,8 +74,6 @@ def test_008_a_second_app_of_the_same_home_names_the_first(app):
 
 @pytest.mark.skipif(os.name != "posix", reason="the limit is POSIX's")
 def test_025_those_who_never_finish_their_request_do_not_shut_the_owner_out(tmp_path):
-    import resource
-
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert before[1] > 1000, "this machine grants too few open files to try it"
     with contextlib.ExitStack() as stack:
