@@ -82,7 +82,7 @@ class DataPanel:
 
     def _build_sizes(self) -> dict[str, Component]:
         limit, held_out, seed = DATA["limit"], DATA["held_out"], DATA["split_seed"]
-        with gr.Row() as self.sizes:
+        with gr.Row(elem_id="sizes") as self.sizes:
             return {
                 "limit": gr.Number(limit.default, label=limit.label, info=limit.help, elem_id="limit", min_width=130),
                 "held_out": gr.Textbox(label=held_out.label, info=held_out.help, placeholder="a quarter, at most 200",
